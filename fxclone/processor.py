@@ -1,0 +1,68 @@
+"""The contract of everything that handles sound at run time: clones, gains, chains, resamplers, monitors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from fxclone.audio import Audio
+
+
+@runtime_checkable
+class Processor(Protocol):
+    """Turns blocks of sound into blocks of sound, carrying its state from one to the next.
+
+    ``prepare`` may allocate; ``process`` may not block, lock, print or grow. Any division of a signal into blocks
+    (also of 1 sample) gives the same sound.
+    """
+
+    def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
+        """Get ready for blocks of at most ``max_block`` samples with ``channels`` inputs, and reset."""
+
+    def process(self, block: Audio) -> Audio:
+        """Process ``(channels, n)``, n <= max_block, to ``(channels_out, n)``."""
+
+    def reset(self) -> None:
+        """Return to the state after ``prepare``: the next block sounds as from a fresh start."""
+
+    @property
+    def latency_samples(self) -> int:
+        """How many samples the output is late against the input; valid after ``prepare``."""
+
+    @property
+    def tail_samples(self) -> int:
+        """How long the output may go on after the input has fallen silent; valid after ``prepare``."""
+
+
+class Chain:
+    """Processors in series. Latencies and tails add up. An empty chain passes sound through."""
+
+    def __init__(self, processors: Sequence[Processor]) -> None:
+        self.processors = tuple(processors)
+
+    def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
+        """Prepare each link; a link may change the channel count (``channels_out``) for those after it."""
+        for processor in self.processors:
+            processor.prepare(sample_rate, max_block, channels)
+            channels = int(getattr(processor, "channels_out", channels))
+
+    def process(self, block: Audio) -> Audio:
+        """Run the block through every link."""
+        for processor in self.processors:
+            block = processor.process(block)
+        return block
+
+    def reset(self) -> None:
+        """Reset every link."""
+        for processor in self.processors:
+            processor.reset()
+
+    @property
+    def latency_samples(self) -> int:
+        """Sum of the links' latencies."""
+        return sum(processor.latency_samples for processor in self.processors)
+
+    @property
+    def tail_samples(self) -> int:
+        """Sum of the links' tails."""
+        return sum(processor.tail_samples for processor in self.processors)

@@ -1,0 +1,1 @@
+"""Playing live: devices, the engine, the stability monitor."""

@@ -1,0 +1,1 @@
+"""Training: model families, losses, feedback noise, stages, recipes."""
