@@ -1,0 +1,269 @@
+"""A clone: one ONNX file that turns dry sound into wet, block by block, with its state carried.
+
+Needs numpy and onnxruntime, neither torch nor the original effect.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from fxclone.audio import Audio
+from fxclone.clone_meta import METADATA_KEY, CloneMeta, parse_meta
+from fxclone.errors import CloneFileError, FxcloneError, UsageError
+from fxclone.onnx_peek import MAX_FILE_BYTES, peek
+
+MAX_STATE_BYTES = 64 * 2**20
+_FLOAT = "tensor(float)"
+State = dict[str, npt.NDArray[np.float32]]
+
+
+def load_clone(path: str | Path, *, self_test: bool = True) -> Clone:
+    """Open a clone file and prove that it works here.
+
+    Parameters
+    ----------
+    path : path
+        The ``.onnx`` file.
+    self_test : bool
+        Replay the input and output stored in the file (a few milliseconds).
+
+    Raises
+    ------
+    CloneFileError
+        If it is missing, is no clone, is damaged, is newer than this program, or fails its self-test.
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise CloneFileError(f"{file} {what}; expected a clone file (.onnx), such as `fxclone train` writes")
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise CloneFileError(f"{file} has {file.stat().st_size} bytes; a clone has at most {MAX_FILE_BYTES}")
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise CloneFileError(f"{file} cannot be read: {error.strerror}") from error
+    return clone_from_bytes(data, name=str(file), self_test=self_test)
+
+
+def clone_from_bytes(data: bytes, *, name: str = "clone", self_test: bool = True) -> Clone:
+    """As `load_clone`, from memory."""
+    if not data:
+        raise CloneFileError(f"{name} is empty; expected a clone file (.onnx)")
+    seen = peek(data, name=name)
+    if METADATA_KEY not in seen.metadata:
+        raise CloneFileError(
+            f"{name} is an ONNX model but not a clone (no '{METADATA_KEY}' metadata); "
+            "expected a file written by `fxclone train`"
+        )
+    meta = parse_meta(seen.metadata[METADATA_KEY], name=name)
+    clone = Clone(_session(data, name), meta, name=name, ops=frozenset(seen.ops))
+    if self_test:
+        error = clone.self_test_error()
+        if not error <= meta.self_test.tolerance:
+            raise CloneFileError(
+                f"{name} fails its self-test: its output differs by {error:.2g} from the stored one, "
+                f"expected at most {meta.self_test.tolerance:.2g}; get the file again, or export it again"
+            )
+    return clone
+
+
+def _session(data: bytes, name: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own unrelated classes
+        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CloneFileError(f"{name} was refused by onnxruntime ({first}); export it again") from None
+
+
+class Clone:
+    """A loaded clone; a `fxclone.processor.Processor`.
+
+    A clone that is mono in and out, prepared for more channels, runs one independent lane per channel.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        meta: CloneMeta,
+        *,
+        name: str = "clone",
+        ops: frozenset[str] = frozenset(),
+    ) -> None:
+        self.session = session
+        self.meta = meta
+        self.file_name = name
+        self.ops = ops
+        self._state_shapes = _check_interface(session, meta, name)
+        self._state_names = list(self._state_shapes)
+        self._output_names = ["audio", *("next_" + state for state in self._state_names)]
+        self._knobs = np.array([knob.default for knob in meta.knobs], dtype=np.float32)
+        self._fresh: State | None = None
+        self._lanes: list[State] = []
+        self._channels = meta.channels_in
+        self._max_block = 0
+
+    @property
+    def name(self) -> str:
+        """What it is a copy of."""
+        return self.meta.name
+
+    @property
+    def sample_rate(self) -> int:
+        """The only rate it runs at, in Hz."""
+        return self.meta.sample_rate
+
+    @property
+    def channels_in(self) -> int:
+        """Channels that the model itself takes."""
+        return self.meta.channels_in
+
+    @property
+    def channels_out(self) -> int:
+        """Channels that `process` returns, after `prepare`."""
+        return self.meta.channels_out * max(1, len(self._lanes))
+
+    @property
+    def latency_samples(self) -> int:
+        """How late the output is."""
+        return self.meta.latency_samples
+
+    @property
+    def tail_samples(self) -> int:
+        """How long the output may go on in silence."""
+        return self.meta.tail_samples
+
+    def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
+        """Get ready for ``channels`` inputs at the clone's own rate.
+
+        Raises
+        ------
+        UsageError
+            For another rate (wrap the clone in `fxclone.resampled.Resampled`) or a channel count it cannot take.
+        """
+        if sample_rate != self.sample_rate:
+            raise UsageError(
+                f"{self.file_name} runs at {self.sample_rate} Hz; it was asked to run at {sample_rate} Hz: resample"
+            )
+        if channels == self.channels_in or (channels == 1 and self.channels_in > 1):
+            lanes = 1
+        elif self.channels_in == 1:
+            lanes = channels
+        else:
+            raise UsageError(f"{self.file_name} takes {self.channels_in} channels; it was given {channels}")
+        self._channels, self._max_block = channels, max_block
+        self._lanes = [{} for _ in range(lanes)]
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the fresh state."""
+        if self._fresh is None:
+            state = {name: np.zeros(shape, np.float32) for name, shape in self._state_shapes.items()}
+            left = self.meta.prewarm_samples
+            while left > 0:
+                size = min(left, 4096)
+                _, state = self._run(np.zeros((self.channels_in, size), np.float32), state)
+                left -= size
+            self._fresh = state
+        self._lanes = [dict(self._fresh) for _ in self._lanes or [None]]
+
+    def process(self, block: Audio) -> Audio:
+        """Process ``(channels, n)`` to ``(channels_out, n)``, carrying the state on.
+
+        Raises
+        ------
+        FxcloneError
+            If the block holds NaN or infinity (the state stays as it was), or has another channel count.
+        """
+        if not self._lanes or block.ndim != 2 or block.shape[0] != self._channels:
+            raise FxcloneError(f"clone prepared for {self._channels} channels was given shape {block.shape}")
+        if not np.isfinite(block).all():
+            raise FxcloneError("a block holds NaN or infinity; expected finite sound")
+        if block.shape[1] == 0:
+            return np.zeros((self.channels_out, 0), np.float32)
+        if len(self._lanes) == 1:
+            if self._channels != self.channels_in:
+                block = np.repeat(block, self.channels_in, axis=0)
+            out, self._lanes[0] = self._run(block, self._lanes[0])
+            return out
+        outs = []
+        for lane in range(len(self._lanes)):
+            out, self._lanes[lane] = self._run(block[lane : lane + 1], self._lanes[lane])
+            outs.append(out)
+        return np.concatenate(outs)
+
+    def render(self, dry: Audio, *, block_samples: int = 65_536) -> Audio:
+        """Process a whole signal from a fresh state; the state in use is left as it is.
+
+        Mono clones take any number of channels. The output is as long as the input and as late as
+        `latency_samples` says.
+        """
+        lanes, channels, limit = self._lanes, self._channels, self._max_block
+        try:
+            self.prepare(self.sample_rate, block_samples, dry.shape[0])
+            parts = [
+                self.process(dry[:, i : i + block_samples]) for i in range(0, dry.shape[1], block_samples)
+            ]
+            return np.concatenate(parts, axis=1) if parts else np.zeros((self.channels_out, 0), np.float32)
+        finally:
+            self._lanes, self._channels, self._max_block = lanes, channels, limit
+
+    def self_test_error(self) -> float:
+        """Largest difference between the stored test output and what the file gives now, in full scale."""
+        test = self.meta.self_test
+        try:
+            out = self.render(test.input, block_samples=max(1, test.input.shape[1] // 3))
+        except CloneFileError:
+            raise
+        if out.shape != test.output.shape or not np.isfinite(out).all():
+            return float("inf")
+        return float(np.abs(out - test.output).max())
+
+    def _run(self, block: Audio, state: State) -> tuple[Audio, State]:
+        feeds: dict[str, Any] = {"audio": block, **state}
+        if self.meta.knobs:
+            feeds["knobs"] = self._knobs
+        try:
+            outputs = self.session.run(self._output_names, feeds)
+        except Exception as error:
+            first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise CloneFileError(f"{self.file_name} failed while running ({first})") from None
+        return outputs[0], dict(zip(self._state_names, outputs[1:], strict=True))
+
+
+def _check_interface(session: ort.InferenceSession, meta: CloneMeta, name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the states, or say how the graph's inputs and outputs are not those of a clone."""
+    inputs = {item.name: item for item in session.get_inputs()}
+    outputs = {item.name: item for item in session.get_outputs()}
+    expected = {"audio"} | ({"knobs"} if meta.knobs else set())
+    states = {key: tuple(item.shape) for key, item in inputs.items() if key.startswith("state.")}
+    problem = ""
+    if set(inputs) != expected | set(states) or set(outputs) != {"audio"} | {"next_" + key for key in states}:
+        problem = f"its inputs are {sorted(inputs)[:8]} and its outputs {sorted(outputs)[:8]}"
+    elif any(item.type != _FLOAT for item in [*inputs.values(), *outputs.values()]):
+        problem = "it has inputs or outputs that are not float32"
+    elif inputs["audio"].shape[:1] != [meta.channels_in] or len(inputs["audio"].shape) != 2:
+        problem = f"its audio input has shape {inputs['audio'].shape}"
+    elif isinstance(inputs["audio"].shape[1], int):
+        problem = "its block length is fixed"
+    elif any(not all(isinstance(n, int) and n > 0 for n in shape) for shape in states.values()):
+        problem = "a state has no fixed shape"
+    elif sum(4 * int(np.prod(shape, dtype=np.int64)) for shape in states.values()) > MAX_STATE_BYTES:
+        problem = f"its states take more than {MAX_STATE_BYTES} bytes"
+    if problem:
+        raise CloneFileError(
+            f"{name} is not a valid clone: {problem}; expected audio ({meta.channels_in}, T), state.*, next_state.*"
+        )
+    return states
