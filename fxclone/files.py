@@ -1,0 +1,571 @@
+"""Sound files in and out: WAV, FLAC, OGG, MP3, AIFF and their kin, through libsndfile.
+
+Everything reads and writes in blocks, so that a ten-hour file needs no more memory than a short one. Every problem with
+a file becomes one `AudioFileError` that says what was seen, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import soundfile
+import soxr
+
+from fxclone.audio import (
+    MAX_SAMPLE_RATE_HZ,
+    MIN_SAMPLE_RATE_HZ,
+    Audio,
+    fit_channels,
+    valid_audio,
+    valid_sample_rate,
+)
+from fxclone.errors import AudioFileError, FxcloneError, UsageError
+from fxclone.paths import atomic_output
+
+FORMAT_OF_SUFFIX = {
+    ".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3",
+    ".aif": "AIFF", ".aiff": "AIFF", ".aifc": "AIFF", ".w64": "W64", ".rf64": "RF64", ".caf": "CAF", ".au": "AU",
+}  # fmt: skip
+"""The file name endings that count as sound, and libsndfile's name of the format each stands for."""
+
+BIT_DEPTHS = {"8": "PCM_U8", "16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT", "double": "DOUBLE"}
+"""What a user may say for a bit depth, beside libsndfile's own names such as PCM_24 or VORBIS."""
+
+_FINE_ABOVE_FULL_SCALE = {"FLOAT", "DOUBLE", "VORBIS", "OPUS", "MPEG_LAYER_III", "MPEG_LAYER_II", "MPEG_LAYER_I"}
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_VORBIS_MAX_HZ = 192_000  # libsndfile 1.2.2 crashes above libvorbis's own limit instead of refusing
+_MAX_CHANNELS = {"MP3": 2, "FLAC": 8}
+_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "ULAW": 1,
+    "ALAW": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+}
+_MAX_32_BIT_FILE = 0xFFFF_FFFF - 0x1_0000  # WAV and AIFF count their bytes in 32 bits; keep room for the headers
+_UNKNOWN_LENGTH = 2**60
+_DECODE_SAMPLES = 4096  # what one call may lose when a damaged stream makes the decoder give up
+_CUT_SHORT = re.compile(r"^(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+class SoundFileWarning(UserWarning):
+    """A sound file that can be used but is not whole."""
+
+
+@dataclass(frozen=True)
+class SoundInfo:
+    """What the header of a sound file says.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    sample_rate : int
+        In Hz.
+    channels, samples : int
+        Its shape.
+    format, subtype : str
+        libsndfile's names, such as ``WAV`` and ``PCM_24``.
+    """
+
+    path: Path
+    sample_rate: int
+    channels: int
+    samples: int
+    format: str
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate
+
+
+class SoundReader:
+    """Reads one sound file block by block. A context manager.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Attributes
+    ----------
+    info : SoundInfo
+        What its header says.
+    notes : list of str
+        What the user should hear about, such as that the file is cut short; complete after the last block.
+
+    Raises
+    ------
+    AudioFileError
+        If the file is missing, a folder, unreadable, not sound, or empty.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        self._file = _open(self.path)
+        self._ended = False
+        self._position = 0
+        try:
+            self.info = self._look()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _look(self) -> SoundInfo:
+        file = self._file
+        rate, samples = int(file.samplerate), int(file.frames)
+        if not MIN_SAMPLE_RATE_HZ <= rate <= MAX_SAMPLE_RATE_HZ:
+            raise AudioFileError(
+                f"{self.path} has a sample rate of {rate} Hz; expected {MIN_SAMPLE_RATE_HZ} to "
+                f"{MAX_SAMPLE_RATE_HZ} Hz: convert it first"
+            )
+        if samples <= 0:
+            raise AudioFileError(f"{self.path} is empty (a header, no samples); expected at least one sample")
+        if samples > _UNKNOWN_LENGTH:  # a stream whose encoder did not know the length
+            samples = 0
+            with soundfile.SoundFile(str(self.path)) as again:
+                while got := len(again.read(65_536, dtype="float32", always_2d=True)):
+                    samples += got
+        cut = _CUT_SHORT.search(file.extra_info)
+        if cut:
+            declared, there = int(cut[1]), int(cut[2])
+            if there < declared < 0x7FFF_0000:  # larger: a recorder that streamed and never knew the length
+                whole = samples * declared / max(there, 1) / rate
+                self.notes.append(
+                    f"{self.path} is cut short: {samples / rate:.2f} s of about {whole:.2f} s are there; using those"
+                )
+        return SoundInfo(self.path, rate, int(file.channels), samples, str(file.format), str(file.subtype))
+
+    def read(self, samples: int) -> Audio:
+        """Return the next ``samples`` samples, fewer only at the end of the file, none after it.
+
+        Returns
+        -------
+        Audio [shape=(channels, <= samples)]
+
+        Raises
+        ------
+        AudioFileError
+            For values that are NaN or infinite, and if a damaged file gives nothing at all.
+        """
+        parts: list[Any] = []
+        wanted = samples
+        while wanted > 0 and not self._ended:
+            try:
+                part = self._file.read(min(wanted, _DECODE_SAMPLES), dtype="float32", always_2d=True)
+            except (soundfile.SoundFileError, RuntimeError):
+                part = np.zeros((0, self.info.channels), np.float32)
+            if len(part) == 0:
+                self._ended = True
+                break
+            parts.append(part)
+            wanted -= len(part)
+            self._position += len(part)
+        if self._ended and self._position < self.info.samples and not self.notes:
+            self._say_cut_short()
+        if not parts:
+            return np.zeros((self.info.channels, 0), np.float32)
+        frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        block: Audio = np.ascontiguousarray(frames.T)
+        if not np.isfinite(block).all():
+            first = self._position - block.shape[1] + int(np.argmax(~np.isfinite(block).all(axis=0)))
+            raise AudioFileError(
+                f"{self.path} holds NaN or infinite values, the first at sample {first} "
+                f"({first / self.info.sample_rate:.3f} s); expected finite sound: export it again"
+            )
+        return block
+
+    def _say_cut_short(self) -> None:
+        rate, promised = self.info.sample_rate, self.info.samples
+        if self._position == 0:
+            raise AudioFileError(
+                f"{self.path} promises {promised / rate:.2f} s of sound and holds none that can be read; "
+                "it is damaged or cut short: copy it again"
+            )
+        self.notes.append(
+            f"{self.path} is cut short or damaged: {self._position / rate:.2f} s of {promised / rate:.2f} s could be "
+            "read; using those"
+        )
+
+    def seek(self, sample: int) -> None:
+        """Go to a sample, counted from the start of the file."""
+        self._position = int(self._file.seek(min(sample, self.info.samples)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open(path: Path) -> Any:
+    try:
+        with path.open("rb") as raw:
+            if not raw.read(1):
+                raise AudioFileError(f"{path} is empty (0 bytes); expected a sound file: copy it again")
+    except FileNotFoundError:
+        raise AudioFileError(f"{path} does not exist; expected a sound file: check the name") from None
+    except IsADirectoryError:
+        raise AudioFileError(f"{path} is a folder; expected a sound file") from None
+    except PermissionError:
+        raise AudioFileError(f"{path} may not be read (permission denied); change its permissions") from None
+    except OSError as error:
+        raise AudioFileError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        return soundfile.SoundFile(str(path))
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+        said = getattr(error, "error_string", None) or str(error)
+        raise AudioFileError(
+            f"{path} is not a sound file that can be read ({str(said).rstrip('. ')}); "
+            "expected WAV, FLAC, OGG, MP3 or AIFF: convert it first"
+        ) from None
+
+
+def sound_info(path: str | Path) -> SoundInfo:
+    """Look at a sound file without reading its sound.
+
+    Raises
+    ------
+    AudioFileError
+        As `SoundReader`.
+    """
+    with SoundReader(path) as reader:
+        return reader.info
+
+
+def read_sound(
+    path: str | Path,
+    *,
+    sample_rate: int | None = None,
+    channels: int | None = None,
+    start_s: float = 0.0,
+    seconds: float | None = None,
+) -> tuple[Audio, int]:
+    """Read a sound file, or a part of it, into memory.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    sample_rate : int or None
+        The rate to resample to, in Hz (soxr, very high quality); None keeps the file's.
+    channels : int or None
+        The channel count to bring it to, see `fxclone.audio.fit_channels`; None keeps the file's.
+    start_s : float
+        Where to begin.
+    seconds : float or None
+        How much to read; None reads to the end.
+
+    Returns
+    -------
+    Audio [shape=(channels, samples)]
+        The sound.
+    int
+        Its sample rate in Hz.
+
+    Raises
+    ------
+    AudioFileError
+        As `SoundReader`; also if ``start_s`` is past the end.
+
+    Warns
+    -----
+    SoundFileWarning
+        If the file is cut short: what is there is returned.
+    """
+    with SoundReader(path) as reader:
+        info = reader.info
+        start = round(start_s * info.sample_rate)
+        if start >= info.samples:
+            raise AudioFileError(f"{path} is {info.seconds:.2f} s long; cannot start at {start_s:g} s")
+        if start:
+            reader.seek(start)
+        wanted = info.samples - start
+        if seconds is not None:
+            wanted = min(wanted, max(1, round(seconds * info.sample_rate)))
+        audio = reader.read(wanted)
+        if audio.shape[1] == 0:
+            raise AudioFileError(f"{path} gave no sound after {start_s:g} s; it is damaged or cut short")
+        notes = list(reader.notes)
+    for note in notes:
+        warnings.warn(note, SoundFileWarning, stacklevel=2)
+    if channels is not None:
+        audio = fit_channels(audio, channels)
+    rate = info.sample_rate
+    if sample_rate is not None and sample_rate != rate:
+        audio, rate = resample(audio, rate, sample_rate), valid_sample_rate(sample_rate)
+    return audio, rate
+
+
+def resample(audio: Audio, sample_rate: int, target_rate: int) -> Audio:
+    """Change the rate of a whole sound with soxr at its very high quality (linear phase, aligned, -175 dB).
+
+    The result has ``round(samples * target_rate / sample_rate)`` samples, at least one.
+    """
+    if sample_rate == target_rate:
+        return audio
+    frames = soxr.resample(np.ascontiguousarray(audio.T), sample_rate, valid_sample_rate(target_rate), "VHQ")
+    if len(frames) == 0:
+        frames = np.zeros((1, audio.shape[0]), np.float32)
+    out: Audio = np.ascontiguousarray(frames.T, dtype=np.float32)
+    return out
+
+
+def stream_sound(path: str | Path, block_samples: int) -> Iterator[Audio]:
+    """Yield a sound file in blocks of ``block_samples``; the last may be shorter.
+
+    Raises and warns as `read_sound`.
+    """
+    with SoundReader(path) as reader:
+        while (block := reader.read(block_samples)).shape[1]:
+            yield block
+        for note in reader.notes:
+            warnings.warn(note, SoundFileWarning, stacklevel=2)
+
+
+def choose_encoding(
+    path: str | Path, *, sample_rate: int, channels: int, format: str | None = None, subtype: str | None = None
+) -> tuple[str, str]:
+    """Settle the format and subtype of a file to write, or say why it cannot be.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its suffix gives the format if ``format`` is None.
+    sample_rate, channels : int
+        What will be written.
+    format : str or None
+        libsndfile's name of it.
+    subtype : str or None
+        A bit depth (8, 16, 24, 32, float, double) or libsndfile's name; None takes the usual one of the format, for
+        uncompressed files 24 bit.
+
+    Returns
+    -------
+    tuple of str
+        Format and subtype in libsndfile's names.
+
+    Raises
+    ------
+    AudioFileError
+        If there is no such format, or it cannot hold this rate, channel count or subtype.
+    """
+    suffix = Path(path).suffix.lower()
+    kind = (format or FORMAT_OF_SUFFIX.get(suffix, "")).upper()
+    if kind not in soundfile.available_formats() or kind == "RAW":
+        raise AudioFileError(
+            f"{path}: no sound format goes with {format or suffix or 'a name without an ending'!r}; "
+            f"expected one of {', '.join(sorted(FORMAT_OF_SUFFIX))}"
+        )
+    known = soundfile.available_subtypes(kind)
+    if subtype is None:
+        usual = "OPUS" if suffix == ".opus" else soundfile.default_subtype(kind)
+        chosen = "PCM_24" if usual == "PCM_16" and "PCM_24" in known else str(usual)
+    else:
+        chosen = BIT_DEPTHS.get(subtype.lower(), subtype.upper())
+        if chosen == "PCM_U8" and chosen not in known:
+            chosen = "PCM_S8"
+    if chosen not in known:
+        raise AudioFileError(f"{path}: {kind} has no encoding {subtype}; expected one of {', '.join(sorted(known))}")
+    rates = {"OPUS": _OPUS_RATES, "MPEG_LAYER_III": _MP3_RATES}.get(chosen)
+    if (rates and sample_rate not in rates) or (chosen == "VORBIS" and sample_rate > _VORBIS_MAX_HZ):
+        allowed = ", ".join(map(str, rates)) if rates else f"at most {_VORBIS_MAX_HZ}"
+        raise AudioFileError(f"{path}: {kind} cannot hold {sample_rate} Hz; expected {allowed}: set --sample-rate")
+    if channels > _MAX_CHANNELS.get(kind, 1024) or not soundfile.check_format(kind, chosen):
+        raise AudioFileError(f"{path}: {kind} {chosen} cannot hold {channels} channels; choose WAV")
+    return kind, chosen
+
+
+class SoundWriter:
+    """Writes one sound file block by block; the file appears, whole, when the context ends without an error.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make.
+    sample_rate, channels : int
+        What it will hold.
+    format, subtype : str or None
+        See `choose_encoding`.
+    force : bool
+        Replace a file that is there already.
+    expected_samples : int or None
+        How long it will become, if known: a WAV file that would pass 4 GB is then written as RF64, which most
+        programs read as WAV.
+
+    Attributes
+    ----------
+    samples_written, clipped : int
+        So far; ``clipped`` counts values beyond full scale that an integer format had to clip, over all channels.
+
+    Raises
+    ------
+    UsageError
+        If the file exists and ``force`` is not given.
+    AudioFileError
+        If the format cannot hold this sound.
+    FxcloneError
+        If it cannot be written, for instance because the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        sample_rate: int,
+        channels: int,
+        format: str | None = None,
+        subtype: str | None = None,
+        force: bool = False,
+        expected_samples: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.sample_rate, self.channels = valid_sample_rate(sample_rate), channels
+        self.format, self.subtype = choose_encoding(
+            path, sample_rate=sample_rate, channels=channels, format=format, subtype=subtype
+        )
+        self._frame_bytes = _BYTES.get(self.subtype, 1) * channels
+        if self.format in ("WAV", "WAVEX") and (expected_samples or 0) * self._frame_bytes > _MAX_32_BIT_FILE:
+            self.format = "RF64"
+        self.samples_written = self.clipped = 0
+        self._force = force
+        self._stack = ExitStack()
+        self._temporary = self.path
+        self._file: Any = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(atomic_output(self.path, force=self._force))
+            try:
+                self._file = soundfile.SoundFile(
+                    str(self._temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                )
+            except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+                raise AudioFileError(f"{self.path} cannot be made as {self.format} {self.subtype}: {error}") from None
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, block: Audio) -> None:
+        """Append ``(channels, n)``."""
+        block = valid_audio(block, name="the output", channels=self.channels, allow_empty=True)
+        length = block.shape[1]
+        size = (self.samples_written + length) * self._frame_bytes
+        if self.format in ("WAV", "WAVEX", "AIFF") and size > _MAX_32_BIT_FILE:
+            raise AudioFileError(f"{self.path} would pass 4 GB, more than {self.format} can hold; choose .flac or .w64")
+        if self.subtype not in _FINE_ABOVE_FULL_SCALE:
+            beyond = int(np.count_nonzero(np.abs(block) > 1.0))
+            if beyond:
+                self.clipped += beyond
+                block = np.clip(block, -1.0, 1.0)
+        frames = np.ascontiguousarray(block.T)
+        try:
+            for start in range(0, length, 65_536):  # libvorbis overflows the stack on very long writes
+                self._file.write(frames[start : start + 65_536])
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise self._failed(error) from None
+        self.samples_written += length
+
+    def _failed(self, error: Exception | str) -> FxcloneError:
+        try:
+            full = shutil.disk_usage(self._temporary.parent).free < 1_000_000
+        except OSError:
+            full = False
+        reason = "the disk is full" if full else f"the system refused ({str(error).strip(' :.') or 'no reason given'})"
+        return FxcloneError(f"could not write {self.path}: {reason}; free some space or choose another folder")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            try:
+                self._file.close()
+            except (soundfile.SoundFileError, RuntimeError) as problem:
+                if error is None:
+                    raise self._failed(problem) from None
+            if error is not None:
+                raise error  # through the temporary file's context, which then removes it
+            self._verify()
+
+    def _verify(self) -> None:
+        """Compare the file's length with what was written: a full disk may show only when the file is closed."""
+        if self.samples_written == 0:
+            raise AudioFileError(f"{self.path} would be empty; expected at least one sample to write")
+        try:
+            there = sound_info(self._temporary).samples
+        except FxcloneError as problem:
+            raise self._failed(str(problem)) from None
+        if there < self.samples_written:
+            raise self._failed(f"only {there} of {self.samples_written} samples arrived")
+
+
+def write_sound(
+    path: str | Path, audio: Audio, sample_rate: int, *, subtype: str | None = None, force: bool = False
+) -> Path:
+    """Write a whole sound to a file; its suffix gives the format. See `SoundWriter`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+    """
+    audio = valid_audio(audio)
+    with SoundWriter(
+        path,
+        sample_rate=sample_rate,
+        channels=audio.shape[0],
+        subtype=subtype,
+        force=force,
+        expected_samples=audio.shape[1],
+    ) as writer:
+        writer.write(audio)
+    return writer.path
+
+
+def find_sounds(paths: Sequence[str | Path]) -> list[Path]:
+    """List the sound files among ``paths``: files as they are, folders searched in depth, in sorted order.
+
+    Files are not opened here; hidden ones are left out of folders, and no file is listed twice.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, paths):
+        inside = [given]
+        if given.is_dir():
+            inside = sorted(
+                path
+                for path in given.rglob("*")
+                if path.suffix.lower() in FORMAT_OF_SUFFIX
+                and not any(part.startswith(".") for part in path.relative_to(given).parts)
+                and path.is_file()
+            )
+        for path in inside:
+            found.setdefault(path.resolve(), path)
+    if not found:
+        where = ", ".join(map(str, paths)) or "an empty list"
+        raise UsageError(f"no sound files in {where}; expected names that end in {', '.join(sorted(FORMAT_OF_SUFFIX))}")
+    return list(found.values())
