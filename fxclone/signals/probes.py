@@ -69,9 +69,9 @@ def sweep(samples: int, sample_rate: int, rng: np.random.Generator) -> Mono:
     if chance(rng, 0.35):
         u = u[::-1]
     phase = 2 * np.pi * (20.0 * samples / sample_rate / ratio * np.exp(u * ratio) + rng.random())
-    sound = np.sin(phase).astype(np.float32)
+    sound: Mono = np.sin(phase).astype(np.float32)
     if chance(rng, 0.3):
-        sound *= 10.0 ** ((drift(samples, rng, 3) - 1) * np.float32(rng.uniform(0.3, 1.0)))
+        sound *= 10.0 ** scaled(drift(samples, rng, 3) - 1, rng.uniform(0.3, 1.0))
     return sound
 
 
@@ -112,7 +112,7 @@ def tones(samples: int, sample_rate: int, rng: np.random.Generator) -> Mono:
     while start < samples:
         n = min(samples - start, int(log_uniform(rng, 0.08, 0.8) * sample_rate) + 1)
         t = times(n, sample_rate)
-        style = rng.integers(6)
+        style = rng.integers(8)
         f_hz = log_uniform(rng, 30, top_hz(sample_rate))
         if style == 0:
             f_hz = log_uniform(rng, 1, 40)

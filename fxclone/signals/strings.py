@@ -64,12 +64,12 @@ class Instrument:
 def guitar(rng: np.random.Generator) -> Instrument:
     """Draw an electric guitar through its lead: the pickup's resonance lies at 2 to 6 kHz."""
     return Instrument(
-        pick_hz=log_uniform(rng, 900, 7000),
+        pick_hz=log_uniform(rng, 700, 5000),
         pick_at=float(rng.uniform(0.06, 0.35)),
         pickup_at=float(rng.uniform(0.06, 0.28)),
-        tone_hz=log_uniform(rng, 1500, 6500),
+        tone_hz=log_uniform(rng, 1200, 5500),
         tone_q=float(rng.uniform(0.6, 2.2)),
-        damping=log_uniform(rng, 0.002, 0.05),
+        damping=log_uniform(rng, 0.004, 0.06),
         sustain_s=log_uniform(rng, 0.8, 6.0),
     )
 
@@ -77,10 +77,10 @@ def guitar(rng: np.random.Generator) -> Instrument:
 def bass_guitar(rng: np.random.Generator) -> Instrument:
     """Draw a bass: darker, longer, sometimes slapped or picked."""
     return Instrument(
-        pick_hz=log_uniform(rng, 300, 5000),
+        pick_hz=log_uniform(rng, 300, 4000),
         pick_at=float(rng.uniform(0.08, 0.3)),
         pickup_at=float(rng.uniform(0.08, 0.25)),
-        tone_hz=log_uniform(rng, 600, 5000),
+        tone_hz=log_uniform(rng, 500, 4000),
         tone_q=float(rng.uniform(0.6, 1.4)),
         damping=log_uniform(rng, 0.003, 0.06),
         sustain_s=log_uniform(rng, 1.5, 8.0),

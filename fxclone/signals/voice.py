@@ -39,7 +39,7 @@ def formants(vowel: tuple[int, ...], size: float) -> Response:
     """A vowel's resonances in parallel; ``size`` above 1 is a smaller head."""
 
     def response(f: Doubles) -> Spectrum:
-        out: Spectrum = np.full(f.shape, 0.02 + 0j)
+        out: Spectrum = np.full(f.shape, 0.005 + 0j)
         for place, centre_hz in enumerate(vowel):
             out += (-1) ** place * 0.5**place * bandpass(centre_hz * size, 60.0 + 40.0 * place)(f)
         return out
@@ -61,7 +61,7 @@ def glottis(samples: int, sample_rate: int, rng: np.random.Generator) -> Mono:
         np.where(phase < opening + closing, np.cos(0.5 * np.pi * (phase - opening) / closing), 0.0),
     ).astype(np.float32)
     source = scaled(np.diff(flow, prepend=np.float32(0)), sample_rate / centre_hz / 8)
-    return source + scaled(white(samples, rng), uniform_db(rng, -50, -20)) * (flow + np.float32(0.2))
+    return source + scaled(white(samples, rng), uniform_db(rng, -56, -26)) * (flow + np.float32(0.2))
 
 
 def voice(samples: int, sample_rate: int, rng: np.random.Generator) -> Mono:
