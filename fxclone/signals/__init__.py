@@ -38,17 +38,22 @@ KINDS: tuple[str, ...] = tuple(_MAKERS)
 """The kinds of sound, playing first."""
 
 LADDER_DBFS: tuple[tuple[float, float], ...] = (
-    (0.0, 0.0),
+    (3.0, 12.0),
     (-30.0, -18.0),
     (-6.0, 0.0),
     (-60.0, -45.0),
     (-12.0, -6.0),
     (-45.0, -30.0),
-    (-3.0, 0.0),
+    (0.0, 0.0),
     (-18.0, -9.0),
+    (-3.0, 0.0),
 )
-"""Ranges of a phrase's peak. Half of them are above -12 dBFS, because effects differ most where they are driven;
-neighbours alternate, so that even a few phrases reach both ends."""
+"""Ranges of a phrase's peak. More than half are above -12 dBFS, because effects differ most where they are driven;
+neighbours alternate, so that even a few phrases reach both ends. The first is recorded too hot: squared off at full
+scale, so that the wave between the samples goes beyond it."""
+
+LADDER_STEP = 4
+"""Rungs from one phrase of a kind to its next; shares no factor with the ladder's length, so all rungs are met."""
 
 MIN_PHRASE_S, MEAN_PHRASE_S = 0.05, 1.2
 PHRASES_PER_KIND = 3
@@ -166,7 +171,8 @@ def _plan(
     order = rng.permutation(len(names))
     for turn in range(rounds):
         this_round = [
-            (names[k], LADDER_DBFS[(offset + place + 3 * turn) % len(LADDER_DBFS)]) for place, k in enumerate(order)
+            (names[k], LADDER_DBFS[(offset + place + LADDER_STEP * turn) % len(LADDER_DBFS)])
+            for place, k in enumerate(order)
         ]
         slots += [this_round[k] for k in rng.permutation(len(this_round))]
     weights = np.array([_MAKERS[kind][1] * log_uniform(rng, 0.4, 2.5) for kind, _ in slots])
@@ -197,11 +203,7 @@ def _placed(
     top = float(np.abs(sound).max())
     if top < 1e-9:
         return sound
-    gain = uniform_db(rng, *level_dbfs) / top
-    if level_dbfs == (0.0, 0.0) and chance(rng, 0.5):
-        # Recorded too hot: squared off at full scale, so that the wave between the samples goes beyond it.
-        gain *= uniform_db(rng, 3, 12)
-    sound = np.clip(sound * np.float32(gain), -1.0, 1.0)
+    sound = np.clip(sound * np.float32(uniform_db(rng, *level_dbfs) / top), -1.0, 1.0)
     for channel in sound:
         faded(channel, rate, in_s=0.0005, out_s=log_uniform(rng, 0.002, 0.05))
     return sound
