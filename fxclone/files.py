@@ -95,6 +95,8 @@ class SoundReader:
         What its header says.
     notes : list of str
         What the user should hear about, such as that the file is cut short; complete after the last block.
+    clipped_runs : int
+        How often, in what was read, three or more samples in a row lie at full scale.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class SoundReader:
         self._file = _open(self.path)
         self._ended = False
         self._position = 0
+        self.clipped_runs = 0
         try:
             self.info = self._look()
         except BaseException:
@@ -176,6 +179,10 @@ class SoundReader:
                 f"{self.path} holds NaN or infinite values, the first at sample {first} "
                 f"({first / self.info.sample_rate:.3f} s); expected finite sound: export it again"
             )
+        full = np.abs(block) >= 0.9999
+        if full.any():
+            runs = full[:, 2:] & full[:, 1:-1] & full[:, :-2]
+            self.clipped_runs += int(np.count_nonzero(runs[:, 1:] & ~runs[:, :-1])) + int(runs[:, :1].sum())
         return block
 
     def _say_cut_short(self) -> None:
