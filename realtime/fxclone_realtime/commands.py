@@ -1,0 +1,159 @@
+"""The commands ``fxclone play`` and ``fxclone devices``."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fxclone.errors import FxcloneError, UsageError
+
+LARGEST_BLOCK = 8192
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands of the live part."""
+    app.command("play")(play)
+    app.command("devices")(devices)
+
+
+def play(
+    model: Annotated[list[Path], typer.Option("--model", "-m", help="Clone to play; several run in series.")],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", help="Input and output in one: index, part of a name, or 'null' (needs no sound card)."
+        ),
+    ] = None,
+    input_device: Annotated[str | None, typer.Option("--input-device", help="Index or part of a name.")] = None,
+    output_device: Annotated[str | None, typer.Option("--output-device", help="Index or part of a name.")] = None,
+    input_channel: Annotated[
+        str | None,
+        typer.Option("--input-channel", help="Counted from 1, played to both ears; 1+2 for stereo.  [default: 1]"),
+    ] = None,
+    block: Annotated[int, typer.Option("--block", help="Samples per block: smaller is quicker and harder.")] = 128,
+    sample_rate: Annotated[int | None, typer.Option("--sample-rate", help="In Hz.  [default: the clone's]")] = None,
+    duration: Annotated[float | None, typer.Option("--duration", help="Stop after so many seconds.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input-file", help="Play a sound file instead of an input.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Start the file again at its end.")] = False,
+    record: Annotated[Path | None, typer.Option("--record", "-o", help="Write what is heard to a sound file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the recording if it exists.")] = False,
+    in_gain_db: Annotated[float, typer.Option("--in-gain-db", help="Gain before the clone.")] = 0.0,
+    out_gain_db: Annotated[float, typer.Option("--out-gain-db", help="Gain after the clone.")] = 0.0,
+    mix: Annotated[float, typer.Option("--mix", help="0 dry to 1 wet.")] = 1.0,
+    ceiling_db: Annotated[
+        float, typer.Option("--ceiling-db", help="Nothing louder than this gets out, in dBFS.")
+    ] = 0.0,
+    allow_feedback: Annotated[
+        bool, typer.Option("--allow-feedback", help="Play a microphone into a speaker although it may howl.")
+    ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Play even if this machine is too slow for it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end and nothing else.")] = False,
+) -> None:
+    """Play a clone live; Ctrl-C stops."""
+    null, input_device, output_device = _devices(device, input_device, output_device)
+    _check("--block", block, 1, LARGEST_BLOCK)
+    _check("--mix", mix, 0.0, 1.0)
+    _check("--in-gain-db", in_gain_db, -60.0, 60.0)
+    _check("--out-gain-db", out_gain_db, -60.0, 60.0)
+    _check("--ceiling-db", ceiling_db, -60.0, 6.0)
+    if duration is not None:
+        _check("--duration", duration, 0.01, math.inf)
+    if loop and input_file is None:
+        raise UsageError("--loop repeats an input file, and there is none; add --input-file FILE")
+    if input_file is not None and input_device is not None:
+        raise UsageError("--input-file takes the place of an input; leave out --input-device, or the file")
+    from fxclone_realtime.face import LiveLine, summary
+    from fxclone_realtime.options import PlayOptions
+    from fxclone_realtime.player import Session
+
+    session = Session(
+        PlayOptions(
+            models=tuple(model),
+            input_device=input_device,
+            output_device=output_device,
+            null=null,
+            input_channels=_channels(input_channel),
+            block=block,
+            sample_rate=sample_rate,
+            duration_s=duration,
+            input_file=input_file,
+            loop=loop,
+            record=record,
+            force=force,
+            in_gain_db=in_gain_db,
+            out_gain_db=out_gain_db,
+            mix=mix,
+            ceiling_db=ceiling_db,
+            allow_feedback=allow_feedback,
+            anyway=anyway,
+        )
+    )
+    face = None if as_json else LiveLine()
+    error: FxcloneError | None = None
+    try:
+        session.run(face.tick if face else None)
+    except FxcloneError as raised:
+        error = raised
+    if face is not None:
+        face.end()
+    report = session.report()
+    if error is not None:
+        report["error"] = str(error)
+    if as_json:
+        _write(json.dumps(report))
+    elif report["blocks"]:
+        _write(summary(report))
+    if error is not None:
+        raise error
+
+
+def devices(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, empty if there is no device.")] = False,
+) -> None:
+    """List audio devices: channels, host API, latency, and which sample rates work."""
+    from fxclone_realtime.portaudio import list_devices
+
+    found = list_devices(rates=True)
+    if as_json:
+        _write(json.dumps([device.as_dict() for device in found]))
+        return
+    from fxclone_realtime.face import device_table
+
+    _write(device_table(found))
+
+
+def _devices(both: str | None, one: str | None, other: str | None) -> tuple[bool, str | None, str | None]:
+    if both is not None and (one is not None or other is not None):
+        raise UsageError("--device names input and output together; give either it or the two single options")
+    named = {name.lower() for name in (both, one, other) if name is not None}
+    if "null" in named:
+        if len(named) > 1:
+            raise UsageError("the null device cannot be combined with another one; use --device null alone")
+        return True, None, None
+    return False, one or both, other or both
+
+
+def _channels(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,2}(\+[1-9]\d{0,2})?", text):
+        raise UsageError(f"--input-channel {text!r}; expected a number from 1, or two such as 1+2 for stereo")
+    return tuple(int(part) - 1 for part in text.split("+"))
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{name} {value:g} is out of range; expected {low:g} to {high:g}")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
