@@ -37,6 +37,6 @@ class SoftCeiling:
             np.abs(block, out=magnitude)
             over = magnitude > self._knee
             room = self.ceiling - self._knee
-            bent = self._knee + room * np.tanh((magnitude[over] - self._knee) / room)
+            bent = self._knee + room * np.tanh((np.minimum(magnitude[over], 9.0 * self.ceiling) - self._knee) / room)
             block[over] = np.copysign(np.minimum(bent, self.ceiling), block[over])
         return peak

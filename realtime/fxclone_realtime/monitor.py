@@ -56,8 +56,8 @@ class StabilityMonitor:
     inner : Processor
         What is watched.
     levels : mapping or None
-        ``dry_peak`` and ``wet_peak``, the loudest that training saw (linear, full scale = 1). Without them the limit is
-        +12 dBFS. Input louder than in training raises the limit by as much, so that hot playing is no alarm.
+        ``dry_peak`` and ``wet_peak``, the loudest that training saw, and ``wet_dc`` (linear, full scale = 1). Without
+        them the limit is +12 dBFS. Input louder than in training raises it by as much: hot playing is no alarm.
     """
 
     def __init__(self, inner: Processor, levels: Mapping[str, float] | None = None) -> None:
@@ -66,6 +66,8 @@ class StabilityMonitor:
         self._trained_dry = min(1.0, max(1e-3, float(known.get("dry_peak", 1.0))))
         wet = float(known.get("wet_peak", LEVEL_LIMIT / LEVEL_MARGIN))
         self._level_limit = max(1.0, LEVEL_MARGIN * wet) if math.isfinite(wet) else LEVEL_LIMIT
+        trained_dc = float(known.get("wet_dc", 0.0))
+        self._dc_limit = DC_LIMIT + (2.0 * abs(trained_dc) if math.isfinite(trained_dc) else 0.0)
         self.status = MonitorStatus()
         self.channels_out = 0
 
@@ -96,6 +98,7 @@ class StabilityMonitor:
     def _clear(self) -> None:
         self._delay.reset()
         self._state = PLAYING
+        self.status.bypassed = False
         self._last = np.zeros((self.channels_out, 1), dtype=np.float32)
         self._released = len(self._release_curve)
         self._faded = len(self._fade_curve)
@@ -132,7 +135,6 @@ class StabilityMonitor:
         """Process ``(channels, n)``; the result is finite whatever the input or the inner processor does."""
         n = block.shape[1]
         block, dry_peak = self._gate(block)
-        self.status.samples += n
         dry = self._delay.process(block)
         source: Audio | None = dry
         if self._state == BYPASSED:
@@ -148,6 +150,7 @@ class StabilityMonitor:
                 source = wet
             else:
                 self._probe(n)
+        self.status.samples += n
         return self._emit(source, n)
 
     def _gate(self, block: Audio) -> tuple[Audio, float]:
@@ -191,10 +194,10 @@ class StabilityMonitor:
         # An asymmetric distortion has some DC while it is played: only output that is mostly DC is a fault.
         mostly_dc = dc * dc > 0.5 * self._wet_power
         self._dc_for = (
-            self._dc_for + n if mostly_dc and dc > DC_LIMIT + 8.0 * float(np.abs(self._dry_mean).max()) else 0
+            self._dc_for + n if mostly_dc and dc > self._dc_limit + 8.0 * float(np.abs(self._dry_mean).max()) else 0
         )
         if self._dc_for > DC_S * self._rate:
-            return "DC", {"mean": round(dc, 4), "mean_db": _db(dc), "limit_db": _db(DC_LIMIT)}
+            return "DC", {"mean": round(dc, 4), "mean_db": _db(dc), "limit_db": _db(self._dc_limit)}
         return None
 
     def _ringing(self, dry_peak: float, wet_peak: float, n: int) -> tuple[str, dict[str, float]] | None:

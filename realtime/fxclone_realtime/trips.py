@@ -14,7 +14,7 @@ class Trip:
     """One time that the monitor stepped in."""
 
     time_s: float
-    """Seconds of sound since it was prepared."""
+    """Seconds of sound before the block in which it happened."""
     what: str
     numbers: dict[str, float]
     action: str
