@@ -11,18 +11,21 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 
-from fxclone.effects.expression import Link, apply_overrides, parse_chain
+from fxclone.effects.expression import Link, apply_overrides, parse_chain, parse_settings
 from fxclone.effects.spec import Effect, EffectSpec, RenderFn, Setting, Stage, Value
 from fxclone.errors import UsageError
+from fxclone.presets import preset_names
 
 __all__ = [
     "Effect",
     "EffectSpec",
     "RenderFn",
     "Setting",
+    "Stage",
     "available_effects",
     "effect",
     "find_spec",
+    "parse_settings",
 ]
 
 ENTRY_POINT_GROUP = "fxclone.effects"
@@ -76,6 +79,9 @@ def find_spec(name: str) -> EffectSpec:
     nearest = difflib.get_close_matches(_fold(name), folded, n=3, cutoff=0.5)
     names = list(dict.fromkeys(folded[n].name for n in nearest))
     hint = f"did you mean {' or '.join(names)}? " if names else ""
+    preset = difflib.get_close_matches(name.lower(), preset_names(), n=1, cutoff=0.7)
+    if preset:
+        hint += f"there is a preset {preset[0]} (--preset {preset[0]}) "
     raise UsageError(f'there is no effect "{name}"; {hint}(fxclone effects lists them all)')
 
 
@@ -140,6 +146,8 @@ def _stage(link: Link, spec: EffectSpec) -> Stage:
             hint = f"did you mean {nearest[0]}? " if nearest else ""
             raise UsageError(f'{spec.name} has no setting "{name}"; {hint}it has{_listed(spec.settings) or " none"}')
         values[name] = by_name[name].parse(value, effect=spec.name)
+    if spec.check is not None:
+        spec.check(values)
     return Stage(spec, values)
 
 

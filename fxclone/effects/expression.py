@@ -14,7 +14,7 @@ that starts with ``scheme:`` is kept for effects from elsewhere, such as plugins
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -152,6 +152,25 @@ class _Parser:
 
 def _shown(token: _Token) -> str:
     return "the end" if token.kind == "end" else f'"{token.text}"'
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, str]:
+    """Take ``--set name=value`` texts apart, for `fxclone.effects.effect`.
+
+    Raises
+    ------
+    UsageError
+        If one has no ``=`` or no name, or a name comes twice.
+    """
+    settings: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals or not name:
+            raise UsageError(f'--set got "{assignment}"; expected name=value, such as drive=5')
+        if name in settings:
+            raise UsageError(f"--set {name} is given twice; give it once")
+        settings[name] = value
+    return settings
 
 
 def apply_overrides(links: list[Link], overrides: Mapping[str, object], known: list[set[str]]) -> None:

@@ -69,7 +69,7 @@ def _phaser_tail_s(settings: Settings) -> float | None:
     # The sweep is linear in the logarithm of the frequency, from 20 Hz to 20 kHz, and half a depth wide each way.
     centre = math.log(settings["centre_frequency_hz"] / 20) / math.log(1000)
     lowest_hz = 20 * 1000 ** max(centre - settings["depth"] / 2, 0.0)
-    return float(2.6 / lowest_hz / (1 - abs(settings["feedback"])))
+    return float(6.0 / lowest_hz / (1 - abs(settings["feedback"])))
 
 
 def _reverb_tail_s(settings: Settings) -> float:
