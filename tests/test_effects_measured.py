@@ -95,9 +95,9 @@ def test_time_varying_means_that_a_delay_changes_the_sound(name, showing, rng) -
 @pytest.mark.parametrize("name", NAMES)
 def test_stereo_means_that_channels_differ_or_hear_each_other(name, showing, rng) -> None:
     made, dry = showing(name), noise(rng, 2, 24_000)
-    other = np.concatenate([dry[:1], 2.5 * noise(rng, samples=24_000)])
     wet = made.render(dry, RATE)
-    hears = not np.array_equal(wet[0], made.render(other, RATE)[0])
+    others = [2.5 * dry[1:], 0.9 * dry[:1] + 0.1 * dry[1:]]  # louder; alike, which joint-stereo coders use
+    hears = any(not np.array_equal(wet[0], made.render(np.concatenate([dry[:1], o]), RATE)[0]) for o in others)
     same = made.render(np.repeat(dry[:1], 2, axis=0), RATE)
     differ = not np.array_equal(same[0], same[1])
     assert (hears or differ) is made.stereo
