@@ -61,6 +61,7 @@ def _list_all(assignments: list[str], as_json: bool) -> None:
         for p in presets.values()
     ]
     console.print(_table(console, "presets", ("preset", "what it is", "gives"), rows))
+    console.print("Traits: linear; moving: it changes with time; stereo: channels differ; late: it has latency.")
     console.print("One of them with its settings: fxclone effects NAME")
 
 
