@@ -108,7 +108,7 @@ class Clone:
         self.ops = ops
         self._state_shapes = _check_interface(session, meta, name)
         self._state_names = list(self._state_shapes)
-        self._output_names = ["audio", *("next_" + state for state in self._state_names)]
+        self._output_names = ["audio_out", *("next_" + state for state in self._state_names)]
         self._knobs = np.array([knob.default for knob in meta.knobs], dtype=np.float32)
         self._fresh: State | None = None
         self._lanes: list[State] = []
@@ -213,9 +213,7 @@ class Clone:
         lanes, channels, limit = self._lanes, self._channels, self._max_block
         try:
             self.prepare(self.sample_rate, block_samples, dry.shape[0])
-            parts = [
-                self.process(dry[:, i : i + block_samples]) for i in range(0, dry.shape[1], block_samples)
-            ]
+            parts = [self.process(dry[:, i : i + block_samples]) for i in range(0, dry.shape[1], block_samples)]
             return np.concatenate(parts, axis=1) if parts else np.zeros((self.channels_out, 0), np.float32)
         finally:
             self._lanes, self._channels, self._max_block = lanes, channels, limit
@@ -250,7 +248,7 @@ def _check_interface(session: ort.InferenceSession, meta: CloneMeta, name: str) 
     expected = {"audio"} | ({"knobs"} if meta.knobs else set())
     states = {key: tuple(item.shape) for key, item in inputs.items() if key.startswith("state.")}
     problem = ""
-    if set(inputs) != expected | set(states) or set(outputs) != {"audio"} | {"next_" + key for key in states}:
+    if set(inputs) != expected | set(states) or set(outputs) != {"audio_out"} | {"next_" + key for key in states}:
         problem = f"its inputs are {sorted(inputs)[:8]} and its outputs {sorted(outputs)[:8]}"
     elif any(item.type != _FLOAT for item in [*inputs.values(), *outputs.values()]):
         problem = "it has inputs or outputs that are not float32"
@@ -264,6 +262,7 @@ def _check_interface(session: ort.InferenceSession, meta: CloneMeta, name: str) 
         problem = f"its states take more than {MAX_STATE_BYTES} bytes"
     if problem:
         raise CloneFileError(
-            f"{name} is not a valid clone: {problem}; expected audio ({meta.channels_in}, T), state.*, next_state.*"
+            f"{name} is not a valid clone: {problem}; "
+            f"expected audio ({meta.channels_in}, T) and state.* in, audio_out and next_state.* out"
         )
     return states

@@ -23,7 +23,7 @@ ALLOWED_OPS = frozenset(
     ReduceSum ReduceL2 Relu Reshape Round Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softplus Softsign
     Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where And Or CumSum DFT Softmax""".split()
 )
-"""Standard operators a clone may use: arithmetic, shaping, recurrence over the block. No Loop, no If, no random, no I/O."""
+"""Standard operators a clone may use: arithmetic, shaping, recurrence over the block. No Loop, If, randomness, I/O."""
 
 _Field = tuple[int, int, int, int]  # number, wire type, start, end (for a varint: start = value)
 
@@ -78,9 +78,7 @@ def _model(data: bytes, seen: OnnxPeek, name: str) -> None:
                     version = a
             seen.opsets[domain] = version
         elif number == 14:
-            entry = {
-                inner: data[a:b].decode() for inner, wire, a, b in _fields(data, start, end) if wire == 2
-            }
+            entry = {inner: data[a:b].decode() for inner, wire, a, b in _fields(data, start, end) if wire == 2}
             seen.metadata[entry.get(1, "")] = entry.get(2, "")
         elif number == 25:
             raise CloneFileError(f"{name} defines operators of its own; a clone uses standard operators only")
@@ -114,18 +112,14 @@ def _node(data: bytes, start: int, end: int, seen: OnnxPeek, name: str, depth: i
                     _tensor(data, c, d, name)
     if domain not in ("", "ai.onnx") or op not in ALLOWED_OPS:
         shown = f"{domain}.{op}" if domain else op
-        raise CloneFileError(
-            f"{name} uses the operator {shown[:60]!r}, which a clone may not; see CLONE_FORMAT.md"
-        )
+        raise CloneFileError(f"{name} uses the operator {shown[:60]!r}, which a clone may not; see CLONE_FORMAT.md")
     seen.ops.add(op)
 
 
 def _tensor(data: bytes, start: int, end: int, name: str) -> None:
     for number, _, a, _b in _fields(data, start, end):
         if number == 13 or (number == 14 and a == 1):
-            raise CloneFileError(
-                f"{name} keeps weights in another file; a clone is one file, export it again"
-            )
+            raise CloneFileError(f"{name} keeps weights in another file; a clone is one file, export it again")
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[_Field]:

@@ -1,0 +1,157 @@
+"""Building blocks of streaming ONNX graphs: a small builder, carried history, and recurrence over the block.
+
+A streaming graph takes ``audio (channels_in, T)`` and ``state.*`` and gives ``audio_out (channels_out, T)``
+and ``next_state.*``, for any T >= 1. Every block here is made of standard ONNX operators. (ONNX is in single-assignment
+form: a graph's input and output may not share a name.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 20
+IR_VERSION = 9
+"""Old enough for onnxruntime 1.17 and later, new enough for ``Gelu``."""
+
+Shape = Sequence[int | str]
+
+
+class StreamingGraph:
+    """Collects nodes, weights and states; `model` gives the finished ONNX model."""
+
+    def __init__(self, channels_in: int = 1) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, npt.NDArray[Any]] = {}
+        self._inputs = [_value("audio", (channels_in, "T"))]
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._count = 0
+
+    def const(self, array: npt.ArrayLike, hint: str = "c") -> str:
+        """Store a weight and return its name; equal integers are stored once."""
+        value = np.asarray(array)
+        value = value.astype(np.int64) if value.dtype.kind in "iu" else value.astype(np.float32)
+        if value.dtype.kind == "i":
+            for name, held in self._weights.items():
+                if held.dtype == value.dtype and np.array_equal(held, value):
+                    return name
+        name = self._name(hint)
+        self._weights[name] = np.ascontiguousarray(value)
+        return name
+
+    def op(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node; return the name of its output, or a list of names."""
+        names = [self._name(op_type.lower()) for _ in range(outputs)]
+        self._nodes.append(helper.make_node(op_type, list(inputs), names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def slice(self, data: str, start: int, end: int | None, axis: int) -> str:
+        """``data[start:end]`` along one axis; end None for all the rest."""
+        stop = np.iinfo(np.int64).max if end is None else end
+        ints = [self.const(np.array([value])) for value in (start, stop, axis)]
+        return str(self.op("Slice", data, *ints))
+
+    def state(self, name: str, shape: Sequence[int]) -> str:
+        """Declare a state, zero when fresh; return the name of its value before the block."""
+        full = f"state.{name}"
+        self._inputs.append(_value(full, shape))
+        return full
+
+    def next_state(self, name: str, value: str, shape: Sequence[int]) -> None:
+        """Declare what a state becomes after the block."""
+        full = f"next_state.{name}"
+        self._nodes.append(helper.make_node("Identity", [value], [full]))
+        self._outputs.append(_value(full, shape))
+
+    def output(self, value: str, channels: int = 1) -> None:
+        """Declare the wet sound."""
+        self._nodes.append(helper.make_node("Identity", [value], ["audio_out"]))
+        self._outputs.insert(0, _value("audio_out", (channels, "T")))
+
+    def with_history(self, signal: str, samples: int, *, channels: int = 1, name: str = "history") -> str:
+        """``(channels, T)`` to ``(channels, samples + T)``: what came before the block, carried as a state."""
+        if samples == 0:
+            return signal
+        before = self.state(name, (channels, samples))
+        joined = str(self.op("Concat", before, signal, axis=1))
+        self.next_state(name, self.slice(joined, -samples, None, 1), (channels, samples))
+        return joined
+
+    def scan(
+        self, states: dict[str, Sequence[int]], sequences: Sequence[tuple[str, int]], body: Scan, outputs: Sequence[int]
+    ) -> list[str]:
+        """Run ``body`` once per sample; return the stacked outputs, each ``(T, 1, width)``.
+
+        Parameters
+        ----------
+        states : dict
+            Name and shape of each carried value; they become states of the graph.
+        sequences : sequence of (name, width)
+            Values of shape ``(T, width)``; the body sees rows.
+        body : Scan
+            Its nodes; inputs in the order states, sequences; outputs in the order states, scan outputs.
+        outputs : sequence of int
+            Width of each scan output.
+        """
+        ins = [_value(a, shape) for a, shape in zip(body.inputs, states.values(), strict=False)]
+        ins += [_value(a, (w,)) for a, (_, w) in zip(body.inputs[len(states) :], sequences, strict=True)]
+        outs = [_value(a, shape) for a, shape in zip(body.outputs, states.values(), strict=False)]
+        outs += [_value(a, (1, w)) for a, w in zip(body.outputs[len(states) :], outputs, strict=True)]
+        graph = helper.make_graph(body.nodes, "per_sample", ins, outs)
+        before = [self.state(name, shape) for name, shape in states.items()]
+        names = [self._name("scan") for _ in outs]
+        self._nodes.append(
+            helper.make_node(
+                "Scan",
+                before + [name for name, _ in sequences],
+                names,
+                body=graph,
+                num_scan_inputs=len(sequences),
+            )
+        )
+        for (name, shape), value in zip(states.items(), names, strict=False):
+            self.next_state(name, value, shape)
+        return names[len(states) :]
+
+    def model(self) -> onnx.ModelProto:
+        """The finished, checked model."""
+        graph = helper.make_graph(
+            self._nodes,
+            "clone",
+            self._inputs,
+            self._outputs,
+            [numpy_helper.from_array(array, name) for name, array in self._weights.items()],
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fxclone"
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _name(self, hint: str) -> str:
+        self._count += 1
+        return f"{hint}_{self._count}"
+
+
+class Scan:
+    """The body of a `StreamingGraph.scan`; weights are those of the graph around it."""
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self.inputs = list(inputs)
+        self.outputs: list[str] = []
+        self.nodes: list[onnx.NodeProto] = []
+
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node; return the name of its output."""
+        name = f"body_{op_type.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, list(inputs), [name], **attributes))
+        return name
+
+
+def _value(name: str, shape: Shape) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
