@@ -45,7 +45,7 @@ __all__ = [
 
 _UNKNOWN_LENGTH = 2**60
 _DECODE_SAMPLES = 4096  # what one call may lose when a damaged stream makes the decoder give up
-_CUT_SHORT = re.compile(r"^(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_SHORT = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 class SoundFileWarning(UserWarning):
@@ -108,7 +108,7 @@ class SoundReader:
         self.path = Path(path)
         self.notes: list[str] = []
         self._file = _open(self.path)
-        self._ended = False
+        self._left: Any = ()
         self._position = 0
         self.clipped_runs = 0
         try:
@@ -156,18 +156,16 @@ class SoundReader:
         """
         parts: list[Any] = []
         wanted = samples
-        while wanted > 0 and not self._ended:
-            try:
-                part = self._file.read(min(wanted, _DECODE_SAMPLES), dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, RuntimeError):
-                part = np.zeros((0, self.info.channels), np.float32)
-            if len(part) == 0:
-                self._ended = True
+        while wanted > 0:
+            if not len(self._left):
+                self._left = self._decode()  # always as much, so that damage costs the same for any block size
+            part, self._left = self._left[:wanted], self._left[wanted:]
+            if not len(part):
                 break
             parts.append(part)
             wanted -= len(part)
             self._position += len(part)
-        if self._ended and self._position < self.info.samples and not self.notes:
+        if wanted > 0 and self._position < self.info.samples and not self.notes:
             self._say_cut_short()
         if not parts:
             return np.zeros((self.info.channels, 0), np.float32)
@@ -185,6 +183,12 @@ class SoundReader:
             self.clipped_runs += int(np.count_nonzero(runs[:, 1:] & ~runs[:, :-1])) + int(runs[:, :1].sum())
         return block
 
+    def _decode(self) -> Any:
+        try:
+            return self._file.read(_DECODE_SAMPLES, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError):
+            return np.zeros((0, self.info.channels), np.float32)
+
     def _say_cut_short(self) -> None:
         rate, promised = self.info.sample_rate, self.info.samples
         if self._position == 0:
@@ -200,6 +204,7 @@ class SoundReader:
     def seek(self, sample: int) -> None:
         """Go to a sample, counted from the start of the file."""
         self._position = int(self._file.seek(min(sample, self.info.samples)))
+        self._left = ()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,273 @@
+"""How good a clone is, free-running: the clone hears the dry sound and its own past, never the recording.
+
+A whole file is run in one pass from a fresh state and all of its output is compared. One-step figures, where a model is
+fed the true past output, flatter by 10 to 20 dB; they appear nowhere here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fxclone.audio import Audio, fit_channels, rms
+from fxclone.errors import UsageError
+from fxclone.files import find_sounds, read_sound
+from fxclone.metrics import Comparison, compare, esr
+from fxclone.processor import Processor
+
+BLOCK_SAMPLES = 16_384
+
+VERDICTS = (
+    (0.0003, "excellent: as close as the best published clones, most likely inaudible"),
+    (0.003, "great: the difference is most likely inaudible"),
+    (0.01, "great"),
+    (0.035, "not bad"),
+    (0.1, "might sound ok"),
+    (math.inf, "not a match"),
+)
+"""ESR limits and words: those of Neural Amp Modeler's trainer, with finer steps below."""
+
+
+class Reference(Protocol):
+    """What `fxclone.effects.effect` returns."""
+
+    def render(self, dry: Audio, sample_rate: int) -> Audio:
+        """Turn dry sound into wet sound of the same length, from a fresh state."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One dry sound, what the reference and the clone make of it, and how they compare.
+
+    Attributes
+    ----------
+    name : str
+        The dry sound's name.
+    dry, wet, estimate : Audio [shape=(channels, samples)]
+        At the clone's rate; wet and estimate in step.
+    comparison : Comparison
+        Every figure.
+    shift_samples : int
+        By how much the estimate was moved earlier because of latencies that the clone or the effect declares.
+    notes : tuple of str
+        What the user should hear about.
+    """
+
+    name: str
+    dry: Audio
+    wet: Audio
+    estimate: Audio
+    comparison: Comparison
+    shift_samples: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        return verdict(self.comparison)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "dry": self.name,
+            **self.comparison.as_dict(),
+            "shift_samples": self.shift_samples,
+            "verdict": self.verdict,
+            "notes": list(self.notes),
+        }
+
+
+def verdict(comparison: Comparison) -> str:
+    """Say in words how good an estimate is, and name what an ESR hides: inversion, lag, level."""
+    if not math.isfinite(comparison.esr):
+        return "broken: the output is not finite, or sounds where the reference is silent"
+    words = [next(words for limit, words in VERDICTS if comparison.esr < limit)]
+    if comparison.polarity < 0:
+        words.append("its polarity is inverted")
+    if abs(comparison.lag_samples) >= 0.5:
+        side = "late" if comparison.lag_samples > 0 else "early"
+        words.append(f"it is {abs(comparison.lag_samples):.1f} samples {side}")
+    if abs(comparison.level_difference_db) >= 0.5:
+        side = "louder" if comparison.level_difference_db > 0 else "quieter"
+        words.append(f"it is {abs(comparison.level_difference_db):.1f} dB {side}")
+    return "; ".join(words)
+
+
+def run_free(
+    processor: Processor, dry: Audio, sample_rate: int, progress: Callable[[int], None] | None = None
+) -> Audio:
+    """Run a processor over a whole sound from a fresh state; its latency is left in.
+
+    Parameters
+    ----------
+    processor : Processor
+        It is prepared, and so reset, here.
+    dry : Audio [shape=(channels, samples)]
+        The input.
+    sample_rate : int
+        In Hz.
+    progress : callable or None
+        Called with the samples done after each block.
+    """
+    processor.prepare(sample_rate, BLOCK_SAMPLES, dry.shape[0])
+    parts = []
+    for start in range(0, dry.shape[1], BLOCK_SAMPLES):
+        block = np.ascontiguousarray(dry[:, start : start + BLOCK_SAMPLES])
+        parts.append(np.array(processor.process(block), np.float32))
+        if progress:
+            progress(start + block.shape[1])
+    return np.concatenate(parts, axis=1)
+
+
+def evaluate_pair(
+    processor: Processor,
+    dry: Audio,
+    wet: Audio,
+    sample_rate: int,
+    *,
+    name: str = "sound",
+    effect_latency_samples: int = 0,
+    notes: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Run a clone over ``dry`` and compare with ``wet``.
+
+    Where the clone or the effect declares a latency, the estimate is moved by whichever of the declared latencies
+    (none, the clone's, the effect's, or their difference) fits best; the lag that is reported is what remains.
+
+    Parameters
+    ----------
+    processor : Processor
+        The clone.
+    dry, wet : Audio [shape=(channels, samples)]
+        Of the same length, at ``sample_rate``.
+    sample_rate : int
+        In Hz; the clone's own.
+    name : str
+        How to call it in reports.
+    effect_latency_samples : int
+        By how much ``wet`` is known to be late.
+    notes : sequence of str
+        What is to be passed on to the user.
+    progress : callable or None
+        See `run_free`.
+    """
+    found = list(notes)
+    estimate = run_free(processor, dry, sample_rate, progress)
+    if wet.shape[0] != estimate.shape[0]:
+        if min(wet.shape[0], estimate.shape[0]) != 1:
+            raise UsageError(
+                f"{name}: the clone gives {estimate.shape[0]} channels, the reference has {wet.shape[0]}; "
+                "expected the same"
+            )
+        found.append(
+            f"{name}: the reference has {wet.shape[0]} channels, the clone {estimate.shape[0]}; compared in mono"
+        )
+        wet, estimate = fit_channels(wet, 1), fit_channels(estimate, 1)
+    own, theirs = processor.latency_samples, effect_latency_samples
+    shifts = {0: None, own: None, own - theirs: None, -theirs: None}
+    shift = min(shifts, key=lambda s: esr(wet, _shifted(estimate, s))) if len(shifts) > 1 else 0
+    estimate = _shifted(estimate, shift)
+    if shift > 0:  # the end of the estimate is still inside the clone
+        dry, wet, estimate = dry[:, :-shift], wet[:, :-shift], estimate[:, :-shift]
+    if rms(wet) < 1e-6:
+        found.append(f"{name}: the reference is silent (below -120 dBFS), so the figures say little")
+    comparison = compare(wet, estimate, sample_rate, dry)
+    return Evaluation(name, dry, wet, estimate, comparison, shift, tuple(found))
+
+
+def _shifted(sound: Audio, earlier: int) -> Audio:
+    """Move a sound, keeping its length; silence comes in."""
+    if earlier == 0 or abs(earlier) >= sound.shape[1]:
+        return sound
+    out = np.zeros_like(sound)
+    if earlier > 0:
+        out[:, :-earlier] = sound[:, earlier:]
+    else:
+        out[:, -earlier:] = sound[:, :earlier]
+    return out
+
+
+def evaluate_files(processor: Processor, sample_rate: int, dry: Path, wet: Path, **options: Any) -> Evaluation:
+    """Evaluate against a recording: two files, which start together. See `evaluate_pair`."""
+    notes: list[str] = []
+    x = _read(dry, sample_rate, notes)
+    y = _read(wet, sample_rate, notes)
+    x = _fit_input(processor, x)
+    length = min(x.shape[1], y.shape[1])
+    if abs(x.shape[1] - y.shape[1]) > 0.01 * sample_rate:
+        notes.append(
+            f"{dry.name} is {x.shape[1] / sample_rate:.2f} s long and {wet.name} {y.shape[1] / sample_rate:.2f} s; "
+            "compared as far as both go"
+        )
+    return evaluate_pair(processor, x[:, :length], y[:, :length], sample_rate, name=dry.name, notes=notes, **options)
+
+
+def evaluate_effect(
+    processor: Processor, sample_rate: int, dry: Path, reference: Reference, **options: Any
+) -> Evaluation:
+    """Evaluate against a reference effect, rendered at the clone's rate. See `evaluate_pair`."""
+    notes: list[str] = []
+    x = _fit_input(processor, _read(dry, sample_rate, notes))
+    latency: Any = getattr(reference, "latency_samples", lambda rate: 0)
+    late = int(latency(sample_rate))
+    y = reference.render(x, sample_rate)
+    return evaluate_pair(
+        processor, x, y, sample_rate, name=dry.name, notes=notes, effect_latency_samples=late, **options
+    )
+
+
+def total_of(evaluations: Sequence[Evaluation]) -> Comparison:
+    """Compare everything at once: all channels of all files end to end, so that each sample weighs the same."""
+    if len(evaluations) == 1:
+        return evaluations[0].comparison
+    rows = []
+    for one in evaluations:
+        dry = one.dry if one.dry.shape[0] == one.wet.shape[0] else np.repeat(one.dry[:1], one.wet.shape[0], axis=0)
+        rows.append([sound.reshape(1, -1) for sound in (one.wet, one.estimate, dry)])
+    wet, estimate, dry = (np.concatenate(column, axis=1) for column in zip(*rows, strict=True))
+    return compare(wet, estimate, evaluations[0].comparison.sample_rate, dry)
+
+
+def dry_files(paths: Sequence[Path]) -> list[Path]:
+    """List the files to evaluate on; see `fxclone.files.find_sounds`."""
+    return find_sounds(paths)
+
+
+def parse_settings(assignments: Sequence[str]) -> Mapping[str, str]:
+    """Split each ``name=value``.
+
+    Raises
+    ------
+    UsageError
+        If one has no ``=``, or a name comes twice.
+    """
+    settings: dict[str, str] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise UsageError(f"--set {text}; expected name=value, such as --set drive=5")
+        if name.strip() in settings:
+            raise UsageError(f"--set {name.strip()} is given twice; give it once")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _read(path: Path, sample_rate: int, notes: list[str]) -> Audio:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        audio, _ = read_sound(path, sample_rate=sample_rate)
+    notes.extend(str(warning.message) for warning in caught)
+    return audio
+
+
+def _fit_input(processor: Processor, dry: Audio) -> Audio:
+    """Give a clone of several channels as many; a mono clone runs every channel by itself."""
+    wanted = int(getattr(processor, "channels_in", 1))
+    return dry if wanted == 1 else fit_channels(dry, wanted)

@@ -1,0 +1,88 @@
+"""A picture of an evaluation: the worst moment, spectrograms, and where in the spectrum the error lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxclone.audio import Audio
+from fxclone.errors import FxcloneError
+from fxclone.evaluate import Evaluation
+from fxclone.metrics import worst_window
+from fxclone.paths import atomic_output
+
+_SPECTROGRAM_S = 10.0
+_FLOOR_DB = -120.0
+
+
+def plot_evaluation(evaluation: Evaluation, path: str | Path, *, force: bool = False) -> Path:
+    """Write a PNG (or PDF or SVG, by the suffix).
+
+    Raises
+    ------
+    FxcloneError
+        If matplotlib is not installed.
+    UsageError
+        If the file exists and ``force`` is not given.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise FxcloneError('--plot needs matplotlib, which is not installed: pip install "fxclone[train]"') from None
+    rate = evaluation.comparison.sample_rate
+    wet, estimate = evaluation.wet[0], evaluation.estimate[0]
+    figure = Figure(figsize=(12, 9), layout="constrained")
+    grid = figure.add_gridspec(3, 3)
+    figure.suptitle(f"{evaluation.name}: ESR {evaluation.comparison.esr_db:.1f} dB, {evaluation.verdict}")
+    start = worst_window(evaluation.wet, evaluation.estimate, rate)[1]
+    _draw_worst(figure.add_subplot(grid[0, :]), wet, estimate, start, rate)
+    middle = start + rate // 20
+    first = max(0, min(middle - round(_SPECTROGRAM_S / 2 * rate), wet.shape[0] - round(_SPECTROGRAM_S * rate)))
+    part = slice(first, first + round(_SPECTROGRAM_S * rate))
+    for column, (title, sound) in enumerate(
+        (("wet", wet[part]), ("clone", estimate[part]), ("error", estimate[part] - wet[part]))
+    ):
+        axes = figure.add_subplot(grid[1, column])
+        picture = spectrogram_db(sound)
+        extent = (first / rate, (first + sound.shape[0]) / rate, 0.0, rate / 2000.0)
+        image = axes.imshow(picture, origin="lower", aspect="auto", extent=extent, vmin=_FLOOR_DB, vmax=0.0)
+        axes.set(title=title, xlabel="s", ylabel="kHz")
+    figure.colorbar(image, ax=axes, label="dBFS")
+    axes = figure.add_subplot(grid[2, :2])
+    bands = evaluation.comparison.error_db_by_band
+    axes.bar(list(bands), [max(value, _FLOOR_DB) - _FLOOR_DB for value in bands.values()], bottom=_FLOOR_DB)
+    axes.set(title="error by octave band", xlabel="Hz", ylabel="dB relative to the whole wet sound")
+    axes = figure.add_subplot(grid[2, 2])
+    levels = evaluation.comparison.esr_db_by_level
+    axes.bar(list(levels), [value if np.isfinite(value) else 0.0 for value in levels.values()])
+    axes.set(title="ESR by input level", xlabel="dBFS", ylabel="dB")
+    axes.tick_params(axis="x", rotation=45)
+    target = Path(path)
+    with atomic_output(target, force=force) as temporary:
+        try:
+            figure.savefig(temporary, dpi=110)
+        except ValueError as error:  # a suffix that matplotlib does not know
+            raise FxcloneError(f"{target} cannot be drawn: {error}") from None
+    return target
+
+
+def _draw_worst(axes: Any, wet: Any, estimate: Any, start: int, rate: int) -> None:
+    part = slice(start, start + rate // 10)
+    seconds = np.arange(part.start, min(part.stop, wet.shape[0])) / rate
+    axes.plot(seconds, wet[part], label="wet", linewidth=1.2)
+    axes.plot(seconds, estimate[part], label="clone", linewidth=0.9, linestyle="--")
+    axes.plot(seconds, estimate[part] - wet[part], label="error", linewidth=0.8)
+    axes.set(title="the worst 100 ms", xlabel="s", ylabel="full scale")
+    axes.legend(loc="upper right")
+
+
+def spectrogram_db(sound: Any, size: int = 1024) -> Audio:
+    """Magnitudes of Hann-windowed frames in dB, a full-scale sine at 0; shape (frequencies, frames)."""
+    sound = np.pad(sound, (0, max(0, size - sound.shape[0])))
+    hop = max(size // 4, sound.shape[0] // 1500)
+    frames = np.lib.stride_tricks.sliding_window_view(sound, size)[::hop] * np.hanning(size)
+    magnitude = np.abs(np.fft.rfft(frames)) * (4.0 / size)
+    out: Audio = (20.0 * np.log10(np.maximum(magnitude, 10.0 ** (_FLOOR_DB / 20.0)))).T.astype(np.float32)
+    return out
