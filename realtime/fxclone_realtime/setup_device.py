@@ -37,7 +37,7 @@ def open_device(options: PlayOptions, clone_rate: int) -> OpenedDevice:
         source = _source(options, rate)
         channels = len(options.input_channels or (0,))
         device = NullDevice(rate, options.block, channels_in=channels, source=source)
-        return OpenedDevice(device, source, _rate_note(clone_rate, rate))
+        return OpenedDevice(device, source, _notes(source, clone_rate, rate))
     from fxclone_realtime.portaudio import PortAudioDevice, list_devices
 
     known = list_devices()
@@ -61,7 +61,7 @@ def open_device(options: PlayOptions, clone_rate: int) -> OpenedDevice:
     card = PortAudioDevice(
         chosen_input, output, sample_rate=rate, block=options.block, input_channels=picked, source=source
     )
-    return OpenedDevice(card, source, _rate_note(clone_rate, rate))
+    return OpenedDevice(card, source, _notes(source, clone_rate, rate))
 
 
 def _source(options: PlayOptions, rate: int) -> FileSource | None:
@@ -73,14 +73,17 @@ def _source(options: PlayOptions, rate: int) -> FileSource | None:
             raise UsageError(
                 f"--input-channel {max(options.input_channels) + 1}, but {options.input_file} has {source.channels}"
             )
+        notes = source.notes
         source = FileSource(source.sound[list(options.input_channels)], loop=options.loop)
+        source.notes = notes
     return source
 
 
-def _rate_note(clone_rate: int, rate: int) -> list[str]:
-    if clone_rate == rate:
-        return []
-    return [f"the clone runs at {clone_rate} Hz, the device at {rate} Hz: resampled"]
+def _notes(source: FileSource | None, clone_rate: int, rate: int) -> list[str]:
+    notes = list(source.notes) if source else []
+    if clone_rate != rate:
+        notes.append(f"the clone runs at {clone_rate} Hz, the device at {rate} Hz: resampled")
+    return notes
 
 
 def _stream_rate(

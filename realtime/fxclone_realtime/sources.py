@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from fxclone.audio import Audio, fit_channels
@@ -24,6 +25,8 @@ class FileSource:
         self.channels = int(sound.shape[0])
         self.past_end = 0
         """Samples of silence given since the end."""
+        self.notes: list[str] = []
+        """What the user should hear about the file, such as that it is cut short."""
         self._at = 0
 
     def fill(self, block: Audio) -> None:
@@ -53,5 +56,9 @@ def read_source(path: Path, sample_rate: int, *, loop: bool = False) -> FileSour
     """
     from fxclone.files import read_sound
 
-    sound, _ = read_sound(path, sample_rate=sample_rate)
-    return FileSource(sound if sound.shape[0] <= 2 else fit_channels(sound, 1), loop=loop)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sound, _ = read_sound(path, sample_rate=sample_rate)
+    source = FileSource(sound if sound.shape[0] <= 2 else fit_channels(sound, 1), loop=loop)
+    source.notes = [str(warning.message) for warning in caught]
+    return source

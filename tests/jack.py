@@ -1,0 +1,67 @@
+"""A real PortAudio stream without a sound card: JACK's dummy driver in a server of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+START_S = 10.0
+
+
+@dataclass
+class JackServer:
+    """A running server and the environment in which its clients find it."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def ports(self) -> list[str]:
+        """What `jack_lsp -c` lists: every port, and indented below it what it is connected to."""
+        run = subprocess.run(
+            ["jack_lsp", "-c"], env=self.environment, capture_output=True, text=True, timeout=10, check=False
+        )
+        return run.stdout.splitlines()
+
+
+@contextmanager
+def jack_server(rate: int = 48_000, period: int = 64) -> Iterator[JackServer]:
+    """Start a server, wait until it answers, and kill it whatever happens. Skips if there is no jackd."""
+    for program in ("jackd", "jack_lsp"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (apt install jackd2)")
+    pytest.importorskip("sounddevice", reason="PortAudio is missing (apt install libportaudio2)", exc_type=OSError)
+    name = f"fxclone-{uuid.uuid4().hex[:8]}"
+    environment = {
+        **os.environ,
+        "JACK_DEFAULT_SERVER": name,
+        "JACK_NO_AUDIO_RESERVATION": "1",
+        "JACK_NO_START_SERVER": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = ["jackd", "-n", name, "-r", "--no-mlock", "-d", "dummy", "-r", str(rate), "-p", str(period)]
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    server = JackServer(process, environment)
+    try:
+        until = time.monotonic() + START_S
+        while not any("system:" in line for line in server.ports()):
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.skip("jackd does not start here")
+            time.sleep(0.05)
+        yield server
+    finally:
+        server.kill()

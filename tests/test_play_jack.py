@@ -1,0 +1,157 @@
+"""`fxclone play` and `devices` on a real PortAudio stream: JACK's dummy driver."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from faults import playing
+from jack import jack_server
+from play_clones import drive_clone, late_clone
+
+pytestmark = pytest.mark.device
+
+
+@pytest.fixture(scope="module")
+def server():
+    with jack_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    return str(drive_clone(tmp_path_factory.mktemp("clones") / "drive.onnx"))
+
+
+def fxclone(server, *args, timeout=60):
+    return subprocess.run(
+        [sys.executable, "-m", "fxclone.cli", *args],
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def start(server, *args):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fxclone.cli", *args],
+        env=server.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_plays_on_a_real_stream(server, drive):
+    done = fxclone(server, "play", "-m", drive, "--block", "64", "--duration", "2", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert "JACK" in report["device"]
+    assert (report["sample_rate"], report["block"], report["channels_out"]) == (48_000, 64, 2)
+    assert report["blocks"] > 500
+    assert 0 < report["first_sound_s"] < 1.5 * 4
+    assert report["trips"] == []
+    assert report["latency_ms"]["device_out"] > 0
+
+
+def test_sound_really_flows_from_one_program_through_another(server, drive, tmp_path, rng):
+    # One player feeds a file to its outputs; the second one listens to them and records what it makes of them.
+    tone = tmp_path / "tone.wav"
+    soundfile.write(tone, playing(rng, 48_000, 1.0).T, 48_000, subtype="FLOAT")
+    clean = str(late_clone(tmp_path / "clean.onnx", 48_000))
+    heard = tmp_path / "heard.wav"
+    feeder = start(server, "play", "-m", clean, "--input-file", str(tone), "--loop", "--duration", "20", "--json")
+    listener = start(server, "play", "-m", drive, "--record", str(heard), "--duration", "4", "--json")
+    try:
+        until = time.monotonic() + 15
+        while time.monotonic() < until:
+            ports = [line for line in server.ports() if not line.startswith(" ")]
+            owned = sorted({port.split(":")[0] for port in ports if not port.startswith("system:")})
+            outs = [port for port in ports if ":out_" in port]
+            ins = [port for port in ports if ":in_" in port]
+            if len(owned) == 2 and ins:
+                break
+            time.sleep(0.05)
+        listening = ins[0].split(":")[0]
+        source = next(port for port in outs if not port.startswith(listening + ":"))
+        subprocess.run(["jack_connect", source, ins[0]], env=server.environment, timeout=10, check=True)
+        out, err = listener.communicate(timeout=30)
+    finally:
+        feeder.terminate()
+        feeder.communicate(timeout=30)
+        listener.kill()
+    assert (listener.returncode, err) == (0, "")
+    assert feeder.returncode == 0
+    wet, _ = soundfile.read(heard, dtype="float32", always_2d=True)
+    assert np.abs(wet).max() > 0.3
+    np.testing.assert_array_equal(wet[:, 0], wet[:, 1])
+    assert json.loads(out)["trips"] == []
+
+
+def test_a_clone_of_another_rate_runs_resampled(server, tmp_path):
+    clone = str(late_clone(tmp_path / "cd.onnx", 44_100))
+    done = fxclone(server, "play", "-m", clone, "--duration", "0.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the clone runs at 44100 Hz, the device at 48000 Hz: resampled" in done.stdout
+
+
+def test_an_unsupported_rate_names_those_that_work(server, drive):
+    done = fxclone(server, "play", "-m", drive, "--sample-rate", "96000", "--duration", "1")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "96000 Hz is refused; usable: 48000" in done.stderr
+
+
+def test_a_channel_that_is_not_there(server, drive):
+    done = fxclone(server, "play", "-m", drive, "--input-channel", "7", "--duration", "1")
+    assert done.returncode == 2
+    assert "--input-channel 7, but system" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_second_input_and_stereo(server, drive):
+    for channel, count in (("2", 1), ("1+2", 2)):
+        done = fxclone(server, "play", "-m", drive, "--input-channel", channel, "--duration", "0.5", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["channels_in"] == count
+
+
+def test_devices_lists_it_with_what_works(server):
+    done = fxclone(server, "devices", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (system,) = [device for device in json.loads(done.stdout) if "JACK" in device["host_api"]]
+    assert system["inputs"] == system["outputs"] == 2
+    assert system["input_rates_hz"] == system["output_rates_hz"] == [48_000]
+    assert system["is_default_input"]
+    table = fxclone(server, "devices")
+    assert "JACK" in table.stdout
+    assert "null" in table.stdout
+
+
+def test_a_device_that_is_lost_is_said_with_the_summary_and_no_hang(drive, tmp_path):
+    heard = tmp_path / "heard.wav"
+    with jack_server() as server:
+        player = start(server, "play", "-m", drive, "--json", "--record", str(heard))
+        try:
+            until = time.monotonic() + 20
+            while not any(":in_" in line for line in server.ports()) and time.monotonic() < until:
+                time.sleep(0.05)
+            time.sleep(0.5)
+            server.kill()
+            out, err = player.communicate(timeout=20)
+        finally:
+            player.kill()
+    assert player.returncode == 1
+    assert err.count("\n") == 1
+    assert "audio device lost" in err
+    report = json.loads(out)
+    assert report["blocks"] > 0
+    assert "audio device lost" in report["error"]
+    assert soundfile.info(heard).frames > 0
