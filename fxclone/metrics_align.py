@@ -54,23 +54,26 @@ def alignment(wet: Audio, estimate: Audio, max_lag: int = 4096) -> Alignment:
     if not np.isfinite(estimate).all():
         return none
     max_lag = max(0, min(max_lag, wet.shape[1] - 1))
-    cross, size = _cross_spectrum(wet, estimate, max_lag)
+    reach = 2 * max_lag + 64
+    cross, size = _cross_spectrum(wet, estimate, reach)
     signal = sum(float(np.vdot(y, y)) for (y,) in chunks(wet))
     power = sum(float(np.vdot(e, e)) for (e,) in chunks(estimate))
     if min(signal, power) < TINY_POWER * wet.size:
         return none
-    magnitude = np.abs(cross)
-    loudest = float(magnitude.max())
-    if loudest <= 0.0:
+    if float(np.abs(cross).max()) <= 0.0:
         return none
-    weighted: npt.NDArray[np.complex128] = cross / np.sqrt(np.maximum(magnitude, 1e-6 * loudest))
-    around = np.roll(fft.irfft(weighted, size), max_lag)[: 2 * max_lag + 1]
+    around = np.roll(fft.irfft(_whitened(cross), size), max_lag)[: 2 * max_lag + 1]
     start = int(np.argmax(np.abs(around))) - max_lag
-    lag = _refine(weighted, size, start, float(np.sign(around[start + max_lag])))
+    # Only lags within reach are exact. A smooth window centred on the peak keeps the others out without pulling at it.
+    half = min(max_lag + 64, reach - abs(start))
+    taper = np.zeros(size)
+    taper[np.arange(start - half, start + half + 1)] = np.hanning(2 * half + 1)
+    near = _whitened(fft.rfft(fft.irfft(cross, size) * taper))
+    lag = _refine(near, size, start, float(np.sign(_correlation(near, size, start))))
     plain = _correlation(cross, size, lag)
     gain = plain / signal
     return Alignment(
-        lag_samples=lag,
+        lag_samples=round(lag, 6) + 0.0,  # not -0.0
         polarity=int(np.sign(plain)),
         gain_db=float(20.0 * np.log10(max(abs(gain), 1e-10))),
         confidence=min(1.0, abs(plain) / math.sqrt(signal * power)),
@@ -108,6 +111,12 @@ def _correlation(cross: npt.NDArray[np.complex128], size: int, lag: float, order
     if size % 2 == 0:
         weight[-1] = 1.0
     return float(np.real(weight @ terms)) / size
+
+
+def _whitened(cross: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
+    magnitude = np.abs(cross)
+    out: npt.NDArray[np.complex128] = cross / np.sqrt(np.maximum(magnitude, 1e-6 * float(magnitude.max())))
+    return out
 
 
 def _refine(cross: npt.NDArray[np.complex128], size: int, start: int, sign: float) -> float:
