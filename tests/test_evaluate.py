@@ -1,0 +1,200 @@
+"""Evaluation: free-running, over whole files, with figures that hide nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from processors import Delay, Gain, OnePole
+
+import fxclone.clone
+from fxclone import cli
+from fxclone.commands import evaluate as command
+from fxclone.errors import FxcloneError, UsageError
+from fxclone.evaluate import evaluate_effect, evaluate_files, evaluate_pair, parse_settings, total_of, verdict
+from fxclone.files import write_sound
+
+RATE = 48_000
+KEYS = {
+    "esr", "esr_db", "lag_samples", "polarity", "gain_db", "a_weighted_esr_db", "mr_stft", "worst_100ms_esr_db",
+    "esr_db_by_level", "samples", "sample_rate",
+}  # fmt: skip
+
+
+@pytest.fixture
+def dry(rng):
+    return (0.1 * rng.standard_normal((1, 40_000))).astype(np.float32)
+
+
+class Halves:
+    """A reference effect."""
+
+    def __init__(self, late=0):
+        self.late = late
+
+    def latency_samples(self, sample_rate):
+        return self.late
+
+    def render(self, dry, sample_rate):
+        out = np.zeros_like(dry)
+        out[:, self.late :] = 0.5 * dry[:, : dry.shape[1] - self.late]
+        return out
+
+
+def test_a_perfect_clone_is_perfect_whole_and_fresh(dry):
+    clone = OnePole(0.99)
+    clone.prepare(RATE, 10_000, 1)
+    wet = np.concatenate([clone.process(dry[:, i : i + 10_000]) for i in range(0, 40_000, 10_000)], axis=1)
+    clone.process(dry[:, :5000])  # leaves a state behind, which an evaluation must not see
+    result = evaluate_pair(clone, dry, wet, RATE)
+    assert result.comparison.esr_db < -120
+    assert result.comparison.samples == 40_000
+    assert result.comparison.lag_samples == 0.0
+    assert result.verdict.startswith("excellent")
+
+
+def test_verdicts_name_what_an_esr_hides(dry):
+    assert "inverted" in evaluate_pair(Gain(-0.5), dry, 0.5 * dry, RATE).verdict
+    assert "3.0 samples late" in evaluate_pair(Delay(3), dry, dry, RATE).verdict
+    assert "6.0 dB quieter" in evaluate_pair(Gain(0.5), dry, dry, RATE).verdict
+    assert verdict(evaluate_pair(Gain(0.85), dry, dry, RATE).comparison).startswith("not bad")
+    assert evaluate_pair(Gain(1), dry, np.zeros_like(dry), RATE).verdict.startswith("broken")
+
+
+@pytest.mark.parametrize("declared", [0, 40])
+@pytest.mark.parametrize("effect_late", [0, 40])
+def test_declared_latencies_are_no_lag(dry, tmp_path, declared, effect_late):
+    path = write_sound(tmp_path / "dry.wav", dry, RATE, subtype="float")
+    clone = Delay(declared, declared=declared)
+    clone.samples = declared
+    result = evaluate_effect(_with_gain(clone), RATE, path, Halves(effect_late))
+    assert result.comparison.lag_samples == 0.0
+    assert result.comparison.esr_db < -120
+
+
+def _with_gain(clone):
+    plain = clone.work
+    clone.work = lambda block: np.float32(0.5) * plain(block)
+    return clone
+
+
+def test_an_undeclared_delay_is_reported(dry, tmp_path):
+    path = write_sound(tmp_path / "dry.wav", dry, RATE, subtype="float")
+    result = evaluate_effect(Delay(12), RATE, path, Halves())
+    assert result.comparison.lag_samples == pytest.approx(12.0, abs=0.01)
+    assert result.comparison.esr > 1
+
+
+def test_files_of_other_rates_and_lengths(dry, tmp_path):
+    low = np.convolve(dry[0], np.hanning(9) / 4, "same").astype(np.float32)[None]
+    x = write_sound(tmp_path / "x.wav", low, 44_100, subtype="float")
+    y = write_sound(tmp_path / "y.wav", 0.5 * low[:, :30_000], 44_100, subtype="float")
+    result = evaluate_files(Gain(0.5), RATE, x, y)
+    assert result.comparison.sample_rate == RATE
+    assert result.comparison.samples == round(30_000 * RATE / 44_100)
+    assert result.comparison.esr_db < -40
+    assert "as far as both go" in result.notes[0]
+
+
+def test_channels(dry, tmp_path):
+    stereo = np.concatenate([dry, -0.3 * dry])
+    path = write_sound(tmp_path / "s.wav", stereo, RATE, subtype="float")
+    result = evaluate_effect(Gain(0.5), RATE, path, Halves())
+    assert result.estimate.shape == (2, 40_000)
+    assert result.comparison.esr_db < -120
+    mono = write_sound(tmp_path / "m.wav", dry, RATE, subtype="float")
+    assert "in mono" in evaluate_files(Gain(0.5), RATE, mono, path).notes[0]
+
+
+def test_the_total_weighs_every_sample_alike(dry, tmp_path):
+    loud = evaluate_pair(Gain(0.9), dry, dry, RATE)
+    quiet = evaluate_pair(Gain(1.0), dry[:, :20_000], dry[:, :20_000], RATE)
+    total = total_of([loud, quiet])
+    assert total.samples == 60_000
+    whole, half = np.sum(dry**2.0), np.sum(dry[:, :20_000] ** 2.0)
+    assert total.esr == pytest.approx(0.01 * whole / (whole + half), rel=1e-4)
+    assert total_of([loud]) is loud.comparison
+
+
+def test_settings_are_split(dry):
+    assert parse_settings(["drive=5", "mode = soft"]) == {"drive": "5", "mode": "soft"}
+    for bad in (["drive"], ["=5"], ["drive="], ["drive=5", "drive=6"]):
+        with pytest.raises(UsageError):
+            parse_settings(bad)
+
+
+def test_the_picture(dry, tmp_path):
+    pytest.importorskip("matplotlib")
+    from fxclone.evaluate_plot import plot_evaluation
+
+    for samples in (500, 40_000):
+        result = evaluate_pair(Gain(0.9), dry[:, :samples], dry[:, :samples], RATE)
+        path = plot_evaluation(result, tmp_path / f"{samples}.png")
+        assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="--force"):
+        plot_evaluation(result, path)
+    with pytest.raises(FxcloneError, match="cannot be drawn"):
+        plot_evaluation(result, tmp_path / "a.xyz")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.fixture
+def fxclone_(monkeypatch, tmp_path, capsys):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    command.register(app)
+    monkeypatch.setattr(cli, "build_app", lambda: app)
+    monkeypatch.setattr(fxclone.clone, "load_clone", lambda path: Gain(0.5, RATE))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        code = cli.run(["evaluate", "--model", "half.onnx", *map(str, words)])
+        seen = capsys.readouterr()
+        return code, seen.out, seen.err
+
+    return run
+
+
+def test_json_is_one_object_with_every_key(fxclone_, dry):
+    write_sound("dry.wav", dry, RATE, subtype="float")
+    write_sound("wet.wav", 0.45 * dry, RATE, subtype="float")
+    code, out, err = fxclone_("--dry", "dry.wav", "--wet", "wet.wav", "--json")
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    assert set(answer) >= KEYS
+    assert answer["esr_db"] == pytest.approx(-19.08, abs=0.01)
+    assert answer["gain_db"] == pytest.approx(0.915, abs=0.01)
+    assert answer["polarity"] == 1
+    assert len(answer["files"]) == 1
+
+
+def test_a_report_for_people(fxclone_, dry):
+    write_sound("a.wav", dry, RATE, subtype="float")
+    write_sound("b.wav", dry[:, :10_000], 44_100, subtype="float")
+    code, out, err = fxclone_("--dry", "a.wav", "--dry", "b.wav", "--effect", "gain(gain_db=-6.0206)")
+    assert (code, err) == (0, "")
+    assert "a.wav" in out
+    assert "b.wav" in out
+    assert "excellent" in out
+    assert "polarity" in out
+    code, out, _ = fxclone_("--dry", "a.wav", "--effect", "gain", "--set", "gain_db=-6.0206", "--plot", "p.png")
+    assert code == 0
+    assert "excellent" in out
+
+
+def test_wrong_use(fxclone_, dry, tmp_path):
+    write_sound("a.wav", dry, RATE)
+    write_sound("b.wav", dry, RATE)
+    for words, code, says in (
+        (("--dry", "a.wav"), 2, "either --wet FILE or --effect"),
+        (("--dry", "a.wav", "--wet", "b.wav", "--effect", "gain"), 2, "one of them"),
+        (("--dry", "a.wav", "--wet", "b.wav", "--set", "x=1"), 2, "--set"),
+        (("--dry", "a.wav", "--dry", "b.wav", "--wet", "b.wav"), 2, "one --dry"),
+        (("--dry", "gone.wav", "--wet", "b.wav"), 1, "does not exist"),
+        (("--dry", "a.wav", "--effect", "nonsense"), 2, "no effect"),
+        (("--dry", "a.wav", "--wet", "b.wav", "--plot", "a.wav"), 2, "--force"),
+    ):
+        got, out, err = fxclone_(*words)
+        assert (got, out) == (code, ""), words
+        assert says in err
+        assert len(err.splitlines()) == 1
