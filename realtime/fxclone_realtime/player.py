@@ -12,7 +12,7 @@ from typing import Any
 
 from fxclone.audio import db_to_gain
 from fxclone.clone import Clone, load_clone
-from fxclone.errors import FxcloneError
+from fxclone.errors import FxcloneError, UsageError
 from fxclone.processor import Chain, Processor
 from fxclone.resampled import Resampled
 from fxclone_realtime import capacity
@@ -75,6 +75,11 @@ class Session:
         rate = self.device.sample_rate
         self.monitor = StabilityMonitor(build_chain(self.clones, rate), chain_levels(self.clones))
         chain_channels = max(self.device.channels_in, *(clone.channels_in for clone in self.clones))
+        if self.device.channels_in not in (1, chain_channels):
+            raise UsageError(
+                f"the input has {self.device.channels_in} channels and the clones take {chain_channels}; "
+                "choose one channel with --input-channel"
+            )
         self.engine = Engine(
             self.monitor,
             sample_rate=rate,
