@@ -52,8 +52,11 @@ def plot_evaluation(evaluation: Evaluation, path: str | Path, *, force: bool = F
     figure.colorbar(image, ax=axes, label="dBFS")
     axes = figure.add_subplot(grid[2, :2])
     bands = evaluation.comparison.error_db_by_band
-    axes.bar(list(bands), [max(value, _FLOOR_DB) - _FLOOR_DB for value in bands.values()], bottom=_FLOOR_DB)
+    floor = -160.0
+    heights = [max(value, floor) - floor if np.isfinite(value) else 0.0 for value in bands.values()]
+    axes.bar(list(bands), heights, bottom=floor)
     axes.set(title="error by octave band", xlabel="Hz", ylabel="dB relative to the whole wet sound")
+    axes.set_ylim(floor, max(0.0, floor + max(heights, default=0.0)))
     axes = figure.add_subplot(grid[2, 2])
     levels = evaluation.comparison.esr_db_by_level
     axes.bar(list(levels), [value if np.isfinite(value) else 0.0 for value in levels.values()])

@@ -1,6 +1,11 @@
 """``fxclone render`` as typed: names, folders, failures that stay alone, exit codes."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +150,37 @@ def test_a_second_run_does_not_render_the_first_ones_output(tmp_path):
     for name in ("x.wav", "out/x.wav"):
         (tmp_path / name).touch()
     assert plan_renders([tmp_path], tmp_path / "out", "m") == [(tmp_path / "x.wav", tmp_path / "out" / "x.wav")]
+
+
+CTRL_C = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.path.insert(0, sys.argv[1])
+import fxclone.clone
+from processors import Gain
+from fxclone import cli
+
+class Slow(Gain):
+    def work(self, block):
+        time.sleep(0.05)
+        return block
+
+fxclone.clone.load_clone = lambda path: Slow(1, 48_000)
+sys.exit(cli.run(["render", "--model", "slow.onnx", "in.wav", "-o", "out.flac"]))
+"""
+
+
+def test_ctrl_c_midway_leaves_nothing(tmp_path):
+    write_sound(tmp_path / "in.wav", np.full((1, 60 * RATE), 0.1, np.float32), RATE)
+    running = subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, str(Path(__file__).parent)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 30
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert len(list(tmp_path.iterdir())) == 2  # the input, and the temporary file
+    running.send_signal(signal.SIGINT)
+    err = running.communicate(timeout=20)[1]
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]

@@ -90,10 +90,11 @@ def evaluate(
     if len(results) > 1:
         typer.echo(_table(results))
         typer.echo("")
-    typer.echo(_report(total))
+    typer.echo(_report(total, files=len(results)))
 
 
 def _db(value: float) -> str:
+    value = round(value, 1) + 0.0 if math.isfinite(value) else value  # not -0.0
     return f"{value:.1f} dB" if math.isfinite(value) else ("-" if math.isnan(value) else "infinite")
 
 
@@ -109,16 +110,17 @@ def _table(results: list[Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def _report(c: Comparison) -> str:
+def _report(c: Comparison, files: int) -> str:
     from fxclone.evaluate import verdict
 
     polarity = {1: "right", -1: "INVERTED"}.get(c.polarity, "-")
+    worst = f"at {c.worst_100ms_at_s:.2f} s" if files == 1 else f"of {files} files"
     lines = [
         verdict(c),
         "",
         f"ESR                {_db(c.esr_db):>12}    error over signal, the whole sound, free-running",
         f"ESR, A-weighted    {_db(c.a_weighted_esr_db):>12}    as the ear weighs it",
-        f"ESR, worst 100 ms  {_db(c.worst_100ms_esr_db):>12}    at {c.worst_100ms_at_s:.2f} s",
+        f"ESR, worst 100 ms  {_db(c.worst_100ms_esr_db):>12}    {worst}",
         f"MR-STFT            {c.mr_stft:>12.3f}    distance of spectra",
         f"lag                {c.lag_samples:>12.2f}    samples; positive is late",
         f"polarity           {polarity:>12}",
