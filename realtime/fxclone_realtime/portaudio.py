@@ -18,8 +18,8 @@ from fxclone_realtime.devices import USUAL_RATES_HZ, DeviceInfo
 from fxclone_realtime.engine import Engine
 from fxclone_realtime.sources import FileSource
 
-STALL_S = 1.0
-"""Without a callback for so long, the device counts as lost."""
+STALL_S = 2.0
+"""Without a callback for so long, the device counts as lost. A JACK server whose graph changes may pause a while."""
 CLOSE_TIMEOUT_S = 2.0
 """PortAudio may wait for ever on a device that is gone (JACK does); then it is left behind."""
 
@@ -236,7 +236,7 @@ class PortAudioDevice:
         return f"the device refuses {self.sample_rate} Hz with blocks of {self.block} ({reason}); {'; '.join(can)}"
 
     def check(self) -> None:
-        """Raise DeviceError if the stream has ended or no callback has come for a second."""
+        """Raise DeviceError if the stream has ended or no callback has come for two seconds."""
         if self._stream is None or self._engine is None:
             return
         now, blocks = time.perf_counter(), self._engine.meters.blocks
