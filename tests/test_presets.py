@@ -9,7 +9,7 @@ from fxclone.effects import effect
 from fxclone.errors import UsageError
 from fxclone.presets import available_presets, load_preset
 
-SEED = {"m": 128, "layers": 5, "width": 256, "activation": "gelu", "noise_sigma": 0.1, "loss": "mse", "family": "ar"}
+SEED = {"m": 128, "layers": 6, "width": 256, "activation": "gelu", "noise_sigma": 0.1, "loss": "mse", "family": "ar"}
 
 
 def test_every_preset_renders_sound_at_a_sane_level(rng) -> None:

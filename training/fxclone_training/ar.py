@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fxclone.errors import UsageError
 from fxclone_training import kernels
@@ -37,7 +37,7 @@ class ArConfig:
     layers, width : int
         Hidden layers and units in each.
     activation : str
-        ``tanh``, ``relu``, ``gelu`` or ``softsign``.
+        ``tanh``, ``relu`` or ``gelu``.
     skip : bool
         A linear path from both windows to the output.
     """
@@ -165,11 +165,11 @@ class Ar(nn.Module):
         if K:
             past = y_noisy[:, :, history - K : -1]
             weights = torch.cat([self.w_y, self.skip_y[None]]).flip(-1)[:, None]
-            back = F.conv1d(past, weights)  # (B, H+1, T)
+            back = functional.conv1d(past, weights)  # (B, H+1, T)
             u, v = u + back[:, :-1].transpose(1, 2), v + back[:, -1]
-        h = self._act(u)
+        h = self.activate(u)
         for layer in range(self.config.layers - 1):
-            h = self._act(h @ self.hidden[layer] + self.b_hidden[layer])
+            h = self.activate(h @ self.hidden[layer] + self.b_hidden[layer])
         return (v + h @ self.out)[:, None]
 
     @property
@@ -180,13 +180,12 @@ class Ar(nn.Module):
     def _input_part(self, heard: Tensor) -> tuple[Tensor, Tensor]:
         """All that depends on the input alone: (B, m-1+T) -> u (B, T, H), v (B, T)."""
         weights = torch.cat([self.w_x, self.skip_x[None]]).flip(-1)[:, None]
-        part = F.conv1d(heard[:, None], weights)  # (B, H+1, T)
+        part = functional.conv1d(heard[:, None], weights)  # (B, H+1, T)
         return part[:, :-1].transpose(1, 2) + self.b_in, part[:, -1] + self.b_out
 
-    def _act(self, a: Tensor) -> Tensor:
-        return {"tanh": torch.tanh, "relu": torch.relu, "gelu": F.gelu, "softsign": F.softsign}[self.config.activation](
-            a
-        )
+    def activate(self, a: Tensor) -> Tensor:
+        """Apply the activation function of the hidden layers."""
+        return {"tanh": torch.tanh, "relu": torch.relu, "gelu": functional.gelu}[self.config.activation](a)
 
 
 class _FreeRun(torch.autograd.Function):

@@ -1,15 +1,13 @@
 """How an ``ar`` model writes itself as a streaming graph.
 
-One hidden layer of tanh or ReLU folds into a single ``RNN`` node, three to five times cheaper than a ``Scan``: the delay
-line of past outputs rides in the same state vector as the hidden units, and the node's own activation must let it pass.
+One hidden layer of ReLU folds into a single ``RNN`` node, three times cheaper than a ``Scan``: the delay line of past
+outputs rides in the same state vector as the hidden units, shifted by +8 so that ReLU is the identity on it (exact but
+for rounding, while |y| < 8). ``RNN`` applies its activation to all that it stores, so y[n] itself is not stored: it is
+affine in what is stored, y[n] = v[n] + skip . delay + out . h[n], and is taken outside the node for the whole block.
 
-- ReLU: the delay line is shifted by +8, so that ReLU is the identity on it (exact but for rounding, |y| < 8).
-- tanh: the delay line is scaled by 2^-13, where tanh(s) = s (1 - s²/3) differs from the identity by less than one part
-  in 10^7 for |y| <= 4. Floating point keeps its relative precision at any scale, so nothing is lost.
-
-``RNN`` applies its activation to everything it stores, so y[n] itself is not stored: it is affine in what is stored,
-y[n] = v[n] + skip . delay + out . h[n], and is taken outside the node for the whole block at once. Everything else, more
-layers or GELU, runs in a ``Scan`` of two matrix products, an activation for each layer, and two more products.
+Everything else runs in a ``Scan``: a matrix product and an activation for each layer, and two products that shift the
+past outputs and put y in front. (tanh has the identity too, on a delay line scaled by 2^-13, but onnxruntime's ``RNN``
+takes tanh from exponentials, which keep an absolute, not a relative precision: the error was 1e-4.)
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ import onnx
 from fxclone_export.graph import Scan, StreamingGraph
 from fxclone_training.ar import Ar
 
-TANH_SCALE = 2.0**-13
 RELU_SHIFT = 8.0
 _ONNX_ACTIVATION = {"tanh": "Tanh", "relu": "Relu", "gelu": "Gelu"}
 
@@ -32,7 +29,7 @@ def export_ar(model: Ar) -> onnx.ModelProto:
     c = model.config
     if c.taps_y == 0:
         y = _memoryless(graph, model, u, v)
-    elif c.layers == 1 and c.activation in ("tanh", "relu"):
+    elif c.layers == 1 and c.activation == "relu":
         y = _rnn(graph, model, u, v)
     else:
         y = _scan(graph, model, u, v)
@@ -68,69 +65,45 @@ def _memoryless(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
 
 
 def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
-    """State after sample n: h[n] (H), then y[n-1] ... y[n-K] (K), stored through the activation."""
+    """State after sample n: h[n] (H), then y[n-1] ... y[n-K] (K), the latter shifted by +8 inside the node."""
     w = _weights(model)
     H, K = model.config.width, model.config.taps_y
-    relu = model.config.activation == "relu"
-    scale, shift = (1.0, RELU_SHIFT) if relu else (TANH_SCALE, 0.0)
     N = H + K
-
-    # y[n-1], from the state after n-1: v[n-1] + skip . (y[n-2], ...) + out . h[n-1]. As a row over the state:
-    last_y = np.concatenate([w["out"], w["skip_y"] / scale])
-    last_y_offset = -shift * w["skip_y"].sum() / scale  # what the shift adds, taken back
-    # Past outputs as rows over the state: y[n-1], then y[n-2] ... y[n-K], which are stored.
+    # Past outputs as rows over the state after n-1: y[n-1] = v[n-1] + last_y . state, then the stored y[n-2], ...
+    last_y = np.concatenate([w["out"], w["skip_y"]])
     past = np.zeros((K, N))
     past[0] = last_y
-    past[np.arange(1, K), H + np.arange(K - 1)] = 1 / scale
-    past_offset = np.full(K, -shift / scale)
-    past_offset[0] = last_y_offset
+    past[np.arange(1, K), H + np.arange(K - 1)] = 1
+    unshift = np.full(K, -RELU_SHIFT)  # what the shift adds to each, taken back
+    unshift[0] = -RELU_SHIFT * w["skip_y"].sum()
 
-    R = np.zeros((N, N))
-    R[:H] = w["w_y"] @ past
-    R[H:] = scale * past
-    bias = np.concatenate([w["w_y"] @ past_offset, scale * past_offset + shift])
+    R = np.concatenate([w["w_y"] @ past, past])
+    bias = np.concatenate([w["w_y"] @ unshift, unshift + RELU_SHIFT])
     W = np.zeros((N, H + 1))  # inputs of the node: u[n] (H), v[n-1]
     W[:H, :H] = np.eye(H)
     W[:H, H] = w["w_y"][:, 0]
-    W[H, H] = scale
+    W[H, H] = 1
 
-    v_history = _column_history(graph, v, "v")  # (1 + T, 1)
+    # v[n-1]: the row before the block is carried.
+    v_history = str(graph.op("Concat", graph.state("v", (1, 1)), v, axis=0))  # (1 + T, 1)
+    graph.next_state("v", graph.slice(v_history, -1, None, 0), (1, 1))
     v_before = graph.slice(v_history, 0, -1, 0)
     rows = graph.op("Unsqueeze", graph.op("Concat", u, v_before, axis=1), graph.const(np.array([1])))  # (T, 1, H+1)
-    # A fresh state is all zeros by the format; the shift of the ReLU form is added on the way in, removed on the way out.
-    offset = np.zeros((1, 1, N))
-    offset[..., H:] = shift
-    stored = graph.state("rnn", (1, 1, N))
-    before = graph.op("Add", stored, graph.const(offset, "shift")) if relu else stored
-    states, after = graph.op(
-        "RNN",
-        rows,
-        graph.const(W[None], "W"),
-        graph.const(R[None], "R"),
-        graph.const(np.concatenate([bias, np.zeros(N)])[None], "B"),
-        "",
-        before,
-        outputs=2,
-        hidden_size=N,
-        activations=[_ONNX_ACTIVATION[model.config.activation]],
-    )
-    graph.next_state("rnn", graph.op("Sub", after, graph.const(offset, "shift")) if relu else after, (1, 1, N))
+    # A fresh state is all zeros by the format, so the shift comes in and goes out here.
+    shift = graph.const(np.where(np.arange(N) < H, 0.0, RELU_SHIFT)[None, None], "shift")
+    before = graph.op("Add", graph.state("rnn", (1, 1, N)), shift)
+    weights = [graph.const(W[None], "W"), graph.const(R[None], "R")]
+    biases = graph.const(np.concatenate([bias, np.zeros(N)])[None], "B")
+    states, after = graph.op("RNN", rows, *weights, biases, "", before, outputs=2, hidden_size=N, activations=["Relu"])
+    graph.next_state("rnn", graph.op("Sub", after, shift), (1, 1, N))
     flat = graph.op("Squeeze", states, graph.const(np.array([1, 2])))  # (T, N)
     recurrent = graph.op("MatMul", flat, graph.const(last_y[:, None], "out"))
-    if relu:
-        recurrent = graph.op("Add", recurrent, graph.const(np.array([last_y_offset]), "unshift"))
+    recurrent = graph.op("Add", recurrent, graph.const(unshift[:1], "unshift"))
     return str(graph.op("Add", v, recurrent))
 
 
-def _column_history(graph: StreamingGraph, column: str, name: str) -> str:
-    """``(T, 1)`` to ``(1 + T, 1)``: the value before the block, carried."""
-    joined = str(graph.op("Concat", graph.state(name, (1, 1)), column, axis=0))
-    graph.next_state(name, graph.slice(joined, -1, None, 0), (1, 1))
-    return joined
-
-
 def _scan(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
-    """State: past outputs, newest first. Shifting it and adding y are one product each, cheaper than cutting and joining."""
+    """State: past outputs, newest first. A product shifts them, another adds y: cheaper than cutting and joining."""
     w = _weights(model)
     H, K, L = model.config.width, model.config.taps_y, model.config.layers
     activation = _ONNX_ACTIVATION[model.config.activation]

@@ -21,8 +21,8 @@ from numba import njit, prange
 
 F32 = npt.NDArray[np.float32]
 
-TANH, RELU, GELU, SOFTSIGN = 0, 1, 2, 3
-ACTIVATIONS = {"tanh": TANH, "relu": RELU, "gelu": GELU, "softsign": SOFTSIGN}
+TANH, RELU, GELU = 0, 1, 2
+ACTIVATIONS = {"tanh": TANH, "relu": RELU, "gelu": GELU}
 
 _JIT: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},  # not nnan, ninf: a run that blows up must show it
@@ -59,9 +59,6 @@ def _activate(a: F32, h: F32, code: int) -> None:
     elif code == RELU:
         for i in range(a.shape[0]):
             h[i] = max(a[i], np.float32(0))
-    elif code == SOFTSIGN:
-        for i in range(a.shape[0]):
-            h[i] = a[i] / (np.float32(1) + abs(a[i]))
     else:
         for i in range(a.shape[0]):
             h[i] = np.float32(0.5) * a[i] * (np.float32(1) + np.float32(math.erf(a[i] * np.float32(0.70710678))))
@@ -77,10 +74,6 @@ def _derivative(a: F32, h: F32, g: F32, code: int) -> None:
         for i in range(a.shape[0]):
             if a[i] <= 0:
                 g[i] = 0
-    elif code == SOFTSIGN:
-        for i in range(a.shape[0]):
-            slope = np.float32(1) - abs(h[i])
-            g[i] *= slope * slope
     else:
         for i in range(a.shape[0]):
             cdf = np.float32(0.5) * (np.float32(1) + np.float32(math.erf(a[i] * np.float32(0.70710678))))
@@ -208,3 +201,27 @@ def free_run_backward(
                 if m >= 0:
                     gv[b, m] += dot
     return gu, gv
+
+
+@njit(parallel=True, **_JIT)
+def through_feedback(jacobian: F32, gains: F32) -> None:
+    """Turn one-step derivatives into those of the free run, in place.
+
+    A weight moves y[n] directly, and through every past output that the model heard:
+    dy[n] = jacobian[n] + sum_k gains[n, k] dy[n-1-k], with gains[n, k] the derivative of y[n] by y[n-1-k].
+
+    Parameters
+    ----------
+    jacobian : ndarray [shape=(streams, samples, weights)]
+    gains : ndarray [shape=(streams, samples, past outputs)]
+    """
+    B, T, P = jacobian.shape
+    K = gains.shape[2]
+    for b in prange(B):
+        for n in range(T):
+            row = jacobian[b, n]
+            for k in range(min(K, n)):
+                gain = gains[b, n, k]
+                before = jacobian[b, n - 1 - k]
+                for p in range(P):
+                    row[p] += gain * before[p]

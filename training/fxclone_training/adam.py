@@ -1,0 +1,150 @@
+"""The stages that use gradients: teacher-forced for large models, free-running for all.
+
+Free-running is truncated backpropagation through time: many streams run side by side, each block starts from the state
+in which the last one ended, and only now and then does a stream start anew somewhere else, from the true past. So the
+model is trained on states that only long runs of its own reach.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fxclone_training.ar import Ar, ArState
+from fxclone_training.segments import SegmentSource, reference_power
+from fxclone_training.session import UNUSABLE_DB, Session
+
+STREAM_S = 4.0
+"""A stream goes on this long before it starts anew."""
+GRADIENT_LIMIT = 1.0
+_WARM_UP = 20
+
+
+def teacher_forced(session: Session, model: Ar) -> None:
+    """Adam on noise-injected past outputs, two convolutions for a whole batch of passages."""
+    recipe = session.recipe
+    session.stage = "teacher-forced"
+    device = model.b_out.device
+    source = SegmentSource(
+        session.training,
+        relative_weight=recipe.loss == "esr",
+        relative_noise=recipe.noise_relative,
+        generator=session.generator,
+        device=str(device),
+    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+    sigma, checked = recipe.noise_sigma, session.seconds
+    every = max(20, 2_000_000 // model.parameter_count)  # judging a large model is slow
+    while True:
+        session.spend()
+        _set_rate(optimiser, recipe.learning_rate, session.steps, session.progress)
+        segments = source.draw(recipe.batch, recipe.segment_samples, model.history_samples, sigma)
+        predicted = model.teacher_forced(segments.x[:, None], segments.y_noisy[:, None])[:, 0]
+        loss = ((predicted - segments.target) * segments.weight).square().mean()
+        _descend(optimiser, model, loss)
+        if session.steps % every == 0 and (recipe.max_steps or session.seconds - checked > 2.0):
+            esr_db = session.judge(model, loss_db=_db(loss), sigma=sigma)
+            if recipe.noise_anneal:
+                sigma = min(recipe.noise_sigma, max(1e-4, 0.5 * 10 ** (min(esr_db, UNUSABLE_DB) / 20)))
+            checked = session.seconds
+
+
+def free_running(session: Session, model: Ar, *, learning_rate: float | None = None, patience: int = 12) -> None:
+    """Adam on the model's own outputs, with the state carried along streams of seconds.
+
+    Ends with `Finished` when the budget is spent, or quietly when nothing has improved for ``patience`` looks.
+    """
+    recipe = session.recipe
+    session.stage = "free-running"
+    top_rate = learning_rate or recipe.learning_rate
+    streams = Streams(session, recipe.batch, recipe.segment_samples)
+    optimiser = torch.optim.Adam(model.parameters(), lr=top_rate, betas=(0.9, 0.99))
+    began, waited, step = session.progress, 0, 0
+    state = streams.fresh_states(model)
+    while waited < patience:
+        session.spend()
+        step += 1
+        spent = (session.progress - began) / max(1e-9, 1 - began)
+        _set_rate(optimiser, top_rate, step, spent)
+        x, y, weight, state = streams.next_block(model, state)
+        predicted, after = model(x[:, None], state)
+        loss = ((predicted[:, 0] - y) * weight).square().mean()
+        if math.isfinite(loss.item()) and loss.item() < 1e4:
+            _descend(optimiser, model, loss)
+            state = after.detach()
+        else:  # the model blew up on its own outputs: start every stream from the truth again
+            state = streams.fresh_states(model)
+        if step % 50 == 0:
+            before = session.best_esr_db
+            session.judge(model, loss_db=_db(loss), sigma=0.0)
+            waited = 0 if session.best_esr_db < before - 0.02 else waited + 1
+
+
+class Streams:
+    """Passages of a pair that run side by side, block after block."""
+
+    def __init__(self, session: Session, batch: int, block: int) -> None:
+        self.x = torch.from_numpy(session.training.dry[0].copy())
+        self.y = torch.from_numpy(session.training.wet[0].copy())
+        self.batch, self.block, self.generator = batch, block, session.generator
+        self.blocks_per_stream = max(2, int(STREAM_S * session.training.sample_rate / block))
+        self.relative = session.recipe.loss == "esr"
+        self.age = torch.randint(0, self.blocks_per_stream, (batch,), generator=self.generator)  # staggered
+        self.position = self._places(batch)
+        self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
+        self.power = torch.zeros(batch, 1)
+
+    def _places(self, count: int) -> Tensor:
+        return torch.randint(0, max(1, len(self.x) - self.block), (count,), generator=self.generator)
+
+    def _past(self, signal: Tensor, position: Tensor, samples: int) -> Tensor:
+        index = position[:, None] - samples + torch.arange(samples)
+        return signal[index.clamp(min=0)].masked_fill(index < 0, 0.0)
+
+    def fresh_states(self, model: Ar) -> ArState:
+        """The true past at every stream's position."""
+        return ArState(
+            self._past(self.x, self.position, model.config.m - 1),
+            self._past(self.y, self.position, model.config.taps_y),
+        )
+
+    def next_block(self, model: Ar, state: ArState) -> tuple[Tensor, Tensor, Tensor, ArState]:
+        """x (batch, block), y (batch, block), weight (batch, 1), and the state with streams that ended begun anew."""
+        over = (self.age >= self.blocks_per_stream) | (self.position + self.block > len(self.x))
+        if bool(over.any()):
+            count = int(over.sum())
+            self.position[over] = self._places(count)
+            self.age[over] = 0
+            self.power[over] = 0
+            fresh = self.fresh_states(model)
+            state = ArState(torch.where(over[:, None], fresh.x, state.x), torch.where(over[:, None], fresh.y, state.y))
+        index = self.position[:, None] + torch.arange(self.block)
+        x, y = self.x[index], self.y[index]
+        power = reference_power(
+            x.square().mean(1, keepdim=True), y.square().mean(1, keepdim=True), self.mean_x, self.mean_y
+        )
+        self.power = torch.maximum(power, 0.9 * self.power)  # a note's own level, not a gap's
+        weight = self.power.rsqrt() if self.relative else torch.ones_like(self.power)
+        self.position = self.position + self.block
+        self.age += 1
+        return x, y, weight, state
+
+
+def _descend(optimiser: torch.optim.Optimizer, model: Ar, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
+    optimiser.step()
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, top: float, step: int, spent: float) -> None:
+    """Warm up over some steps, then a cosine down to one percent."""
+    rate = top * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))) * min(1.0, step / _WARM_UP)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _db(loss: Tensor) -> float:
+    return 10 * math.log10(max(loss.item(), 1e-20))

@@ -1,0 +1,97 @@
+"""What can be said of a model's stability, measured at export and stored in the clone file.
+
+- small-gain bound L = max over the sound seen of sum_k |dy[n]/dy[n-k]|. L < 1 means contraction: free-running error is
+  at most one-step error / (1 - L). It is sufficient only: a perfectly stable fourth-order low-pass has L = 12.
+- return time and largest Lyapunov exponent: two runs of the same sound, one from a disturbed state; how fast they meet.
+- tail: how long the output goes on after a loud burst has ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fxclone.audio import Audio
+from fxclone_training.ar import Ar, ArState
+from fxclone_training.gauss_newton import design, feedback_gains
+from fxclone_training.segments import Segments
+from fxclone_training.session import run_freely
+
+DISTURBANCE = 1e-3
+MET = 0.01
+"""Two runs have met when they differ by less than this share of the disturbance."""
+AUDIBLE = 1e-4
+"""-80 dBFS: an output below this has died away."""
+_LONGEST_S = 5.0
+
+
+@torch.no_grad()
+def certify(model: Ar, dry: Audio, sample_rate: int) -> dict[str, Any]:
+    """Stability figures on ``dry`` (1, samples).
+
+    Returns
+    -------
+    dict
+        ``small_gain``, ``contracting``, ``lyapunov_per_sample`` (None without feedback), ``return_ms`` (None if the two
+        runs did not meet within the sound), ``tail_samples``.
+    """
+    tail = tail_samples(model, sample_rate)
+    if model.config.taps_y == 0:
+        none = {"small_gain": 0.0, "contracting": True, "lyapunov_per_sample": None, "return_ms": 0.0}
+        return {**none, "tail_samples": tail}
+    gain = small_gain(model, dry)
+    exponent, met = _twins(model, dry)
+    return {
+        "small_gain": gain,
+        "contracting": gain < 1,
+        "lyapunov_per_sample": exponent,
+        "return_ms": None if met is None else 1e3 * met / sample_rate,
+        "tail_samples": tail,
+    }
+
+
+def small_gain(model: Ar, dry: Audio, *, block: int = 8192) -> float:
+    """Largest sum of absolute feedback gains while the model runs freely over ``dry``."""
+    x = torch.from_numpy(dry)
+    y = torch.from_numpy(run_freely(model, dry))
+    history, worst = model.history_samples, 0.0
+    for start in range(history, x.shape[1] - 1, block):
+        part = slice(start - history, min(start + block, x.shape[1]))
+        target = y[:, start : part.stop]
+        z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1)))
+        worst = max(worst, float(feedback_gains(model, z).abs().sum(1).max()))
+    return worst
+
+
+def tail_samples(model: Ar, sample_rate: int) -> int:
+    """How long the output differs audibly from where it settles, after half a second of loud noise; 5 s at most."""
+    loud = 0.7 * np.random.default_rng(0).uniform(-1, 1, (1, sample_rate // 2)).astype(np.float32)
+    quiet = np.zeros((1, int(_LONGEST_S * sample_rate)), np.float32)
+    out = run_freely(model, np.concatenate([loud, quiet], axis=1))[0, loud.shape[1] :]
+    out = np.nan_to_num(out, nan=1.0, posinf=1.0, neginf=-1.0)
+    settled = float(np.median(out[-sample_rate // 10 :]))
+    sounding = np.flatnonzero(np.abs(out - settled) > AUDIBLE)
+    return int(sounding[-1]) + 1 if sounding.size else 0
+
+
+def _twins(model: Ar, dry: Audio) -> tuple[float | None, int | None]:
+    half = dry.shape[1] // 2
+    _, state = model(torch.from_numpy(dry[:, :half])[None], model.fresh_state(1))
+    rest = torch.from_numpy(dry[:, half:])[None]
+    generator = torch.Generator().manual_seed(0)
+    shaken = ArState(state.x, state.y + DISTURBANCE * torch.randn(state.y.shape, generator=generator))
+    one, _ = model(rest, state)
+    other, _ = model(rest, shaken)
+    apart = (one - other)[0, 0].abs().numpy()
+    if not np.isfinite(apart).all():
+        return None, None
+    far = np.flatnonzero(apart > MET * DISTURBANCE)
+    met = int(far[-1]) + 1 if far.size else 0
+    # The exponent from where the distance is well above rounding.
+    usable = np.flatnonzero(apart > 1e-6)
+    if usable.size < 8:
+        return None, met
+    exponent = float(np.polyfit(usable, np.log(apart[usable]), 1)[0])
+    return exponent, met if met < len(apart) else None

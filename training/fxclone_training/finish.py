@@ -1,0 +1,95 @@
+"""From a trained model to a proven clone file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxclone.audio import peak, rms
+from fxclone.clone import Clone
+from fxclone.clone_meta import CloneMeta, SelfTest
+from fxclone.metrics import Comparison, compare
+from fxclone.pairs import Pair, digest
+from fxclone_export.write import write_clone
+from fxclone_training.ar import Ar
+from fxclone_training.ar_export import export_ar
+from fxclone_training.certificate import certify
+from fxclone_training.session import run_freely
+
+REPLAY_S = 10.0
+HEAVY_PARAMETERS = 50_000
+"""Above this a second of replay takes many seconds: one second has to do."""
+
+
+def finish(
+    model: Ar,
+    training: Pair,
+    validation: Pair,
+    path: Path,
+    *,
+    name: str,
+    provenance: dict[str, Any],
+    force: bool,
+) -> tuple[Clone, Comparison]:
+    """Measure, certify, export, replay in onnxruntime, and only then write.
+
+    Parameters
+    ----------
+    model : Ar
+    training, validation : Pair
+        What it was trained on, and the held-back sound that it is measured on.
+    path : Path
+        The clone file.
+    name : str
+        What it is a copy of.
+    provenance : dict
+        Reference, recipe, seconds, steps: goes into the file as it is.
+    force : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    CloneFileError
+        If onnxruntime does not play what the model plays.
+    """
+    rate = validation.sample_rate
+    heavy = model.parameter_count > HEAVY_PARAMETERS
+    seconds = 1.0 if heavy else min(REPLAY_S, validation.seconds)
+    excerpt = np.ascontiguousarray(validation.dry[:, : int(seconds * rate)])
+    own = run_freely(model, validation.dry if not heavy else excerpt)
+    result = compare(validation.wet[:, : own.shape[1]], own, rate, dry=validation.dry[:, : own.shape[1]])
+    certificate = certify(model, excerpt, rate) if not heavy else {}
+    silence = np.zeros((1, 1), np.float32)
+    versions = {package: version(package) for package in ("fxclone", "torch", "numpy", "onnxruntime", "pedalboard")}
+    meta = CloneMeta(
+        name=name,
+        family="ar",
+        sample_rate=rate,
+        self_test=SelfTest(silence, silence),  # replaced while writing
+        receptive_field_samples=model.config.m,
+        tail_samples=certificate.get("tail_samples", 0),
+        parameters=model.parameter_count,
+        levels={
+            "dry_peak": peak(training.dry),
+            "wet_peak": peak(training.wet),
+            "wet_rms": rms(training.wet),
+            "wet_dc": float(training.wet.mean(dtype=np.float64)),
+        },
+        training={
+            **provenance,
+            "model": vars(model.config),
+            "data": {"digest": digest(training), "seconds": training.seconds, "notes": training.notes},
+            "versions": versions,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        metrics={**result.as_dict(), "sound": "held-back training material, free-running"},
+        certificate=certificate,
+    )
+    clone = write_clone(
+        export_ar(model), meta, path, model=lambda dry: run_freely(model, dry), replay_sound=excerpt, force=force
+    )
+    return clone, result

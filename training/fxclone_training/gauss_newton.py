@@ -1,0 +1,268 @@
+"""Second-order steps for small models: Levenberg-Marquardt, teacher-forced and free-running.
+
+Why not gradient descent: the inputs of an ``ar`` model are neighbouring samples of smooth sound, nearly copies of each
+other, and first-order methods crawl along the differences between them, which is where filters live. Gauss-Newton is
+blind to that conditioning. On tanh(5x) it passes -60 dB in three seconds where Adam stands at -20 dB after twenty.
+
+A step draws new passages, forms J^T J and J^T r of the weighted error, and solves
+(J^T J + damping · diag + ridge) d = J^T r, with the damping of Levenberg and Marquardt (Marquardt 1963; Nocedal and
+Wright, Numerical Optimization, 10.3). Two kinds of error:
+
+- one-step (`OneStep`): past outputs from the recording, with noise;
+- free-running (`FreeRun`): past outputs are the model's own. Its Jacobian is the one-step Jacobian sent through the
+  model's own feedback, a time-varying recursive filter (`kernels.through_feedback`). System identification knows this
+  as the output-error method (Ljung, System Identification, 7.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor
+
+from fxclone_training import kernels
+from fxclone_training.ar import Ar, ArState
+from fxclone_training.segments import Segments, SegmentSource
+
+MAX_PARAMETERS = 2600
+"""Above this a step takes seconds (its cost grows with the square), and Adam is the better choice."""
+ROWS = 32_768
+MIN_ROWS = 8_192
+ROWS_PER_PARAMETER = 60
+ONE_STEP_SEGMENT = 256
+FREE_RUN_SEGMENT = 1_024
+_CHUNK = 8_192
+_RIDGE = 1e-9
+"""Per row, on every weight: what the sound leaves undetermined stays where it is."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did: mean weighted squared error on its own passages, before and after."""
+
+    before: float
+    after: float
+    accepted: bool
+
+
+class Problem(Protocol):
+    """A drawn least-squares problem around the model's present weights."""
+
+    rows: int
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Weighted error (rows,) and Jacobian (rows, weights), part by part."""
+
+    def cost(self) -> float:
+        """Sum of squared weighted errors at the weights that the model has now; inf if not finite."""
+
+
+class OneStep:
+    """Past outputs from the recording, with noise."""
+
+    def __init__(self, model: Ar, source: SegmentSource, sigma: float) -> None:
+        self.model = model
+        segments = source.draw(row_count(model) // ONE_STEP_SEGMENT, ONE_STEP_SEGMENT, model.history_samples, sigma)
+        self.z, self.target, self.weight = design(model, segments)
+        self.rows = len(self.z)
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Problem`."""
+        for start in range(0, self.rows, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            weight = self.weight[part]
+            predicted, jacobian = predict_with_jacobian(self.model, self.z[part])
+            yield (predicted - self.target[part]) * weight, jacobian * weight[:, None]
+
+    def cost(self) -> float:
+        """See `Problem`."""
+        return _sum_of_squares((predict(self.model, self.z) - self.target) * self.weight)
+
+
+class FreeRun:
+    """Past outputs of the model itself, from the true past at the start of each passage."""
+
+    def __init__(self, model: Ar, source: SegmentSource) -> None:
+        self.model = model
+        self.segments = source.draw(
+            row_count(model) // FREE_RUN_SEGMENT, FREE_RUN_SEGMENT, model.history_samples, sigma=0.0
+        )
+        self.rows = self.segments.target.numel()
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Problem`."""
+        model, K, samples = self.model, self.model.config.taps_y, self.segments.target.shape[1]
+        together = _CHUNK // samples
+        for start in range(0, len(self.segments.x), together):
+            segments = self.segments.part(start, start + together)
+            own = self._run(segments)
+            heard = torch.cat([segments.y_noisy[:, : model.history_samples], own], 1)
+            z, target, weight = design(model, Segments(segments.x, heard, segments.target, segments.weight))
+            _, jacobian = predict_with_jacobian(model, z)
+            gains = feedback_gains(model, z).view(-1, samples, K).numpy()
+            kernels.through_feedback(jacobian.view(-1, samples, jacobian.shape[1]).numpy(), gains)
+            yield (own.flatten() - target) * weight, jacobian * weight[:, None]
+
+    def cost(self) -> float:
+        """See `Problem`."""
+        return _sum_of_squares((self._run(self.segments) - self.segments.target) * self.segments.weight)
+
+    def _run(self, segments: Segments) -> Tensor:
+        m, K, history = self.model.config.m, self.model.config.taps_y, self.model.history_samples
+        state = ArState(segments.x[:, history - m + 1 : history], segments.y_noisy[:, history - K : history])
+        own, _ = self.model(segments.x[:, None, history:], state)
+        return own[:, 0]
+
+
+class GaussNewton:
+    """Damped Gauss-Newton steps; keeps the damping from one to the next."""
+
+    def __init__(self, model: Ar) -> None:
+        self.model = model
+        self.damping = 1e-3
+
+    @torch.no_grad()
+    def step(self, problem: Problem) -> Step:
+        """Take one step on a freshly drawn problem; a step that does not help is undone."""
+        parameters = trained(self.model)
+        size = sum(parameter.numel() for parameter in parameters)
+        normal, slope, before = np.zeros((size, size)), np.zeros(size), 0.0
+        for error, jacobian in problem.parts():
+            normal += (jacobian.T @ jacobian).numpy()
+            slope += (jacobian.T @ error).numpy()
+            before += _sum_of_squares(error)
+        if not (np.isfinite(before) and np.isfinite(normal).all()):
+            return Step(np.inf, np.inf, False)
+        diagonal = np.diag(normal).copy()
+        held = [parameter.clone() for parameter in parameters]
+        for _ in range(6):
+            lifted = normal + np.diag(self.damping * diagonal + _RIDGE * problem.rows)
+            try:
+                move = linalg.cho_solve(linalg.cho_factor(lifted, overwrite_a=True, check_finite=False), slope)
+            except (linalg.LinAlgError, ValueError):
+                self.damping = min(self.damping * 10, 1e6)
+                continue
+            _assign(parameters, held, move)
+            after = problem.cost()
+            if after < before:
+                expected = 2 * slope @ move - move @ normal @ move
+                if before - after > 0.5 * expected:
+                    self.damping = max(self.damping * 0.2, 1e-10)
+                return Step(before / problem.rows, after / problem.rows, True)
+            self.damping = min(self.damping * 5, 1e6)
+        _assign(parameters, held, np.zeros(size))
+        return Step(before / problem.rows, before / problem.rows, False)
+
+
+def row_count(model: Ar) -> int:
+    """Rows of a problem: enough for the weights at hand, no more."""
+    return min(ROWS, max(MIN_ROWS, ROWS_PER_PARAMETER * model.parameter_count))
+
+
+def feedback_gains(model: Ar, z: Tensor) -> Tensor:
+    """Derivative of y[n] by each past output, (rows, taps_y): what small-gain certificates are made of."""
+    back = _input_slopes(model, z)
+    return back @ model.w_y + model.skip_y
+
+
+def trained(model: Ar) -> list[Tensor]:
+    """The weights in the order of the Jacobian's columns."""
+    return [
+        model.w_x, model.w_y, model.b_in, model.hidden, model.b_hidden,
+        model.out, model.skip_x, model.skip_y, model.b_out,
+    ]  # fmt: skip
+
+
+def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows as rows: z (rows, m + taps_y) newest first, target (rows,), weight (rows,)."""
+    m, K, history = model.config.m, model.config.taps_y, model.history_samples
+    z_x = segments.x[:, history - m + 1 :].unfold(1, m, 1).flip(-1)  # (B, T, m)
+    parts = [z_x]
+    if K:
+        parts.append(segments.y_noisy[:, history - K : -1].unfold(1, K, 1).flip(-1))
+    z = torch.cat(parts, -1).flatten(0, 1)
+    return z, segments.target.flatten(), segments.weight.expand_as(segments.target).flatten()
+
+
+def last_layer(model: Ar, z: Tensor) -> Tensor:
+    """Activations of the last hidden layer for each window, (rows, width)."""
+    return _layers(model, z)[1][-1]
+
+
+def predict(model: Ar, z: Tensor) -> Tensor:
+    """The model's answer to each window."""
+    _, activations = _layers(model, z)
+    return _output(model, z, activations[-1])
+
+
+def predict_with_jacobian(model: Ar, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The answer to each window (rows,), and its derivative by every trained weight (rows, weights)."""
+    m, K = model.config.m, model.config.taps_y
+    sums, activations = _layers(model, z)
+    back = _slope(model, sums[-1], activations[-1]) * model.out  # d answer / d sum of the last layer
+    hidden, biases = [], []
+    for layer in range(model.config.layers - 1, 0, -1):
+        hidden.append((activations[layer - 1][:, :, None] * back[:, None, :]).flatten(1))
+        biases.append(back)
+        back = (back @ model.hidden[layer - 1].T) * _slope(model, sums[layer - 1], activations[layer - 1])
+    columns = [
+        (back[:, :, None] * z[:, None, :m]).flatten(1),
+        (back[:, :, None] * z[:, None, m : m + K]).flatten(1),
+        back,
+        *reversed(hidden),
+        *reversed(biases),
+        activations[-1],
+        z,  # both skips
+        torch.ones(len(z), 1),
+    ]
+    return _output(model, z, activations[-1]), torch.cat(columns, 1)
+
+
+def _input_slopes(model: Ar, z: Tensor) -> Tensor:
+    """Derivative of the answer by the sums of the first layer, (rows, width)."""
+    sums, activations = _layers(model, z)
+    back = _slope(model, sums[-1], activations[-1]) * model.out
+    for layer in range(model.config.layers - 1, 0, -1):
+        back = (back @ model.hidden[layer - 1].T) * _slope(model, sums[layer - 1], activations[layer - 1])
+    return back
+
+
+def _sum_of_squares(error: Tensor) -> float:
+    total = float(error.double().square().sum())
+    return total if np.isfinite(total) else float("inf")
+
+
+def _layers(model: Ar, z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    sums = [z @ torch.cat([model.w_x, model.w_y], 1).T + model.b_in]
+    activations = [model.activate(sums[0])]
+    for weights, bias in zip(model.hidden, model.b_hidden, strict=True):
+        sums.append(activations[-1] @ weights + bias)
+        activations.append(model.activate(sums[-1]))
+    return sums, activations
+
+
+def _output(model: Ar, z: Tensor, last: Tensor) -> Tensor:
+    return z @ torch.cat([model.skip_x, model.skip_y]) + last @ model.out + model.b_out
+
+
+def _slope(model: Ar, total: Tensor, activation: Tensor) -> Tensor:
+    if model.config.activation == "tanh":
+        return 1 - activation * activation
+    if model.config.activation == "relu":
+        return (total > 0).float()
+    cdf = 0.5 * (1 + torch.erf(total * 0.5**0.5))
+    return cdf + total * torch.exp(-0.5 * total * total) * (2 * np.pi) ** -0.5
+
+
+def _assign(parameters: list[Tensor], held: list[Tensor], move: np.ndarray) -> None:
+    start = 0
+    step = torch.from_numpy(move)
+    for parameter, value in zip(parameters, held, strict=True):
+        part = step[start : start + value.numel()].view(value.shape)
+        parameter.copy_(value.double() - part)
+        start += value.numel()

@@ -1,0 +1,194 @@
+"""Stage one of small models: fit a window of one sample, then let the window grow.
+
+A wide window on smooth sound is full of local minima: hidden units that look along useless differences of neighbouring
+samples saturate there and never come back. A model of one input has no such minima, and widening its window with zero
+weights changes nothing of what it does, so each size starts where the last one ended. Effects with memory before their
+curve (a filter into a clipper) want another start: units that look along the linear prediction of the output. Both
+starts are raced for a few steps, and the better one goes on.
+
+The feedback noise is halved at each look: a lot of it finds feedback that is safe, little of it feedback that is exact,
+and the free-running error says which to keep. Last come steps on the free-running error itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, Problem, design, last_layer
+from fxclone_training.segments import SegmentSource
+from fxclone_training.session import Session, clone_of
+
+SIZES = (1, 4, 16, 32)
+RACE_STEPS = 6
+PATIENCE = 4
+WORTH_DB = 0.5
+"""A larger window must improve the free-running error by this much to replace a smaller, cheaper one."""
+SIGMA_MIN = 1e-5
+ANNEAL_LOOKS = 10
+"""Looks over which the noise is annealed, each with half the noise of the one before."""
+
+
+def grow(session: Session, start: Ar | None = None) -> Ar:
+    """Train by Gauss-Newton, at growing window sizes, until the target, a standstill at the largest, or the budget.
+
+    Parameters
+    ----------
+    session : Session
+    start : Ar or None
+        A model to go on from (at its own size), or None for a fresh one.
+
+    Returns
+    -------
+    Ar
+        The best model of all sizes; of the size asked for, if the recipe names one.
+    """
+    recipe = session.recipe
+    source = SegmentSource(
+        session.training,
+        relative_weight=recipe.loss == "esr",
+        relative_noise=recipe.noise_relative,
+        generator=session.generator,
+    )
+    if start is not None:
+        return _settle(session, source, start)
+    sizes = window_sizes(recipe.m)
+    best = None
+    for m in sizes:
+        starts = _starts(session, source, m, best)
+        model = starts[0] if len(starts) == 1 else _race(session, source, starts)
+        model = _settle(session, source, model)
+        if best is None or session.measure(model)[0] < session.measure(best)[0] - WORTH_DB or recipe.m is not None:
+            best = model
+    assert best is not None
+    return best
+
+
+def window_sizes(m: int | None) -> list[int]:
+    """The sizes to grow through: up to 32, or exactly up to ``m``."""
+    if m is None:
+        return list(SIZES)
+    return [size for size in (1, 4, 16) if size * 2 <= m] + [m]
+
+
+def widen(model: Ar, config: ArConfig) -> Ar:
+    """The same function with a larger window: new weights are zero."""
+    wide = Ar(config)
+    state = model.state_dict()
+    for name, value in wide.state_dict().items():
+        old = state[name]
+        if old.shape == value.shape:
+            value.copy_(old)
+        else:
+            value.zero_()
+            value[..., : old.shape[-1]] = old
+    return wide
+
+
+def linear_start(model: Ar, source: SegmentSource, sigma: float) -> None:
+    """Set everything that the output is linear in (both skips and the last layer) by least squares.
+
+    The feedback noise is the ridge.
+    """
+    segments = source.draw(128, 256, model.history_samples, sigma)
+    z, target, weight = design(model, segments)
+    with torch.no_grad():
+        rows = torch.cat([z, last_layer(model, z), torch.ones(len(z), 1)], 1).double() * weight[:, None]
+        normal = rows.T @ rows
+        normal += torch.eye(len(normal), dtype=torch.float64) * normal.diagonal().mean() * 1e-9
+        solution = torch.linalg.solve(normal, rows.T @ (target * weight).double()).float()
+        skip_x, skip_y, out, b_out = solution.split([model.config.m, model.config.taps_y, model.config.width, 1])
+        for parameter, value in (
+            (model.skip_x, skip_x),
+            (model.skip_y, skip_y),
+            (model.out, out),
+            (model.b_out, b_out),
+        ):
+            parameter.copy_(value)
+
+
+def _starts(session: Session, source: SegmentSource, m: int, before: Ar | None) -> list[Ar]:
+    recipe = session.recipe
+    taps = m - 1 if recipe.past_outputs is None else min(recipe.past_outputs, m - 1 if m != recipe.m else 4096)
+    if before is not None:
+        config = replace(before.config, m=m, past_outputs=taps)
+        return [widen(before, config), _fresh(session, source, config)]
+    activations = ("relu", "tanh") if recipe.activation == "auto" else (recipe.activation,)
+    shape = {"layers": recipe.layers, "width": recipe.width, "skip": recipe.skip}
+    return [_fresh(session, source, ArConfig(m, taps, activation=name, **shape)) for name in activations]
+
+
+def _fresh(session: Session, source: SegmentSource, config: ArConfig) -> Ar:
+    """Units of many slopes that look along the newest input and along the linear prediction, in turn."""
+    model = Ar(config, generator=session.generator)
+    units = config.width
+    slopes = torch.logspace(-0.5, 1.2, units)
+    with torch.no_grad():
+        for parameter in (model.w_x, model.w_y, model.b_in):
+            parameter.zero_()  # silent units: the first least squares is the linear prediction alone
+        linear_start(model, source, session.recipe.noise_sigma)
+        scale = slopes / model.skip_x.abs().sum().clamp(min=1e-3)
+        newest = torch.zeros(config.m)
+        newest[0] = 1
+        along = (torch.arange(units) % 2 == 1)[:, None] & (config.m > 1)
+        model.w_x.copy_(torch.where(along, scale[:, None] * model.skip_x, slopes[:, None] * newest))
+        model.w_y.copy_(torch.where(along, scale[:, None] * model.skip_y, torch.zeros(())))
+        model.b_in.copy_(torch.randn(units, generator=session.generator) * 0.5)
+        linear_start(model, source, session.recipe.noise_sigma)
+    return model
+
+
+def _race(session: Session, source: SegmentSource, starts: list[Ar]) -> Ar:
+    """A few steps each; the one with the lowest free-running error wins. The first wins ties: put the cheaper first."""
+    results = []
+    for model in starts:
+        steps = RACE_STEPS * (20 if model.config.m == 1 else 1)
+        results.append((_run(session, source, model, steps, max(session.recipe.noise_sigma, SIGMA_MIN)), model))
+    lowest = min(esr_db for esr_db, _ in results)
+    return next(model for esr_db, model in results if esr_db <= lowest + (1.0 if starts[0].config.m == 1 else 0.0))
+
+
+def _settle(session: Session, source: SegmentSource, model: Ar) -> Ar:
+    """Train at one size until it stands still, one step ahead and then running freely; return the best state seen."""
+    best_esr, best = session.measure(model)[0], clone_of(model)
+    for freely in (False, True) if model.config.taps_y and session.recipe.free_running else (False,):
+        every = 10 if model.config.m == 1 else 2
+        optimiser, waited, look = GaussNewton(model), 0, 0
+        if freely:
+            model.load_state_dict(best.state_dict())
+        while waited < PATIENCE or (look < ANNEAL_LOOKS and not freely and model.config.taps_y):
+            sigma = 0.0 if freely else _sigma(session, look)
+            esr_db = _run(session, source, model, every, sigma, optimiser)
+            waited, look = 0 if esr_db < best_esr - 0.3 else waited + 1, look + 1
+            if esr_db < best_esr:
+                best_esr, best = esr_db, clone_of(model)
+    return best
+
+
+def _sigma(session: Session, look: int) -> float:
+    """The feedback noise at a look: halved from one to the next, if the recipe anneals it."""
+    recipe = session.recipe
+    return max(SIGMA_MIN, recipe.noise_sigma * 0.5**look) if recipe.noise_anneal else recipe.noise_sigma
+
+
+def _run(
+    session: Session,
+    source: SegmentSource,
+    model: Ar,
+    steps: int,
+    sigma: float,
+    optimiser: GaussNewton | None = None,
+) -> float:
+    """Some steps with feedback noise ``sigma``, or running freely if it is 0; returns the free-running error after."""
+    optimiser = optimiser or GaussNewton(model)
+    loss = math.nan
+    for _ in range(steps):
+        session.spend()
+        problem: Problem = OneStep(model, source, sigma) if sigma else FreeRun(model, source)
+        loss = optimiser.step(problem).after
+    session.stage = f"{'one-step' if sigma else 'free-running'} m={model.config.m}"
+    return session.judge(model, loss_db=float(10 * np.log10(max(loss, 1e-20))), sigma=sigma)

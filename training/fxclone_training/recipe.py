@@ -1,0 +1,130 @@
+"""A recipe: every setting of a training run, checked once, frozen, and stored with what it made."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from fxclone.errors import UsageError
+
+_CHOICES = {
+    "family": ("ar",),
+    "activation": ("auto", "tanh", "relu", "gelu"),
+    "optimiser": ("auto", "gauss-newton", "adam"),
+    "loss": ("esr", "mse"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "m": (1, 4096),
+    "past_outputs": (0, 4096),
+    "layers": (1, 16),
+    "width": (1, 1024),
+    "noise_sigma": (0, 10),
+    "learning_rate": (1e-7, 1),
+    "batch": (1, 65_536),
+    "segment_samples": (16, 65_536),
+    "seconds": (0.5, 1e6),
+    "max_steps": (1, 1e9),
+    "sound_s": (2, 36_000),
+    "validation_s": (1, 3_600),
+    "target_esr_db": (-200, 0),
+    "seed": (0, 2**31 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training run.
+
+    Attributes
+    ----------
+    family : str
+        Model family.
+    m : int or None
+        Inputs seen; None lets training grow it from 1 to as many as it takes.
+    past_outputs : int or None
+        Past outputs seen; None for m - 1.
+    layers, width, activation, skip
+        Shape of the model, see `fxclone_training.ar.ArConfig`. ``activation="auto"`` tries tanh and ReLU.
+    optimiser : str
+        Of the teacher-forced stage: ``gauss-newton`` (Levenberg-Marquardt; small models only), ``adam`` (any size), or
+        ``auto``.
+    loss : str
+        ``esr``: squared error over the power of the passage, so that quiet passages count as much as loud ones;
+        ``mse``: plain squared error, as in the original.
+    noise_sigma : float
+        Standard deviation of the noise on past outputs, redrawn at each step.
+    noise_relative : bool
+        Whether sigma is relative to the RMS level of the passage, or to full scale.
+    noise_anneal : bool
+        Whether sigma falls with the model's own free-running error; else it stays.
+    free_running : bool
+        Whether the last stage trains the model on its own outputs.
+    learning_rate, batch, segment_samples
+        Of Adam: the teacher-forced stage of large models, and the free-running stage.
+    seconds : float
+        At most this long, preparation and export not counted.
+    max_steps : int or None
+        At most this many optimiser steps; the same seed and steps give the same weights on the same machine.
+    target_esr_db : float
+        Stop when the free-running error on held-back sound is this low.
+    sound_s, validation_s : float
+        Length of the training sound and of the held-back sound.
+    seed : int
+        Of sound, weights and noise.
+    """
+
+    family: str = "ar"
+    m: int | None = None
+    past_outputs: int | None = None
+    layers: int = 1
+    width: int = 16
+    activation: str = "auto"
+    skip: bool = True
+    optimiser: str = "auto"
+    loss: str = "esr"
+    noise_sigma: float = 0.03
+    noise_relative: bool = True
+    noise_anneal: bool = True
+    free_running: bool = True
+    learning_rate: float = 2e-3
+    batch: int = 32
+    segment_samples: int = 256
+    seconds: float = 45.0
+    max_steps: int | None = None
+    target_esr_db: float = -80.0
+    sound_s: float = 60.0
+    validation_s: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise UsageError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return asdict(self)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """A copy with other values, checked.
+
+        Raises
+        ------
+        UsageError
+            For a name that no recipe has, or a value out of range.
+        """
+        known = [field.name for field in fields(self)]
+        for name in settings:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                raise UsageError(f"a recipe has no setting {name!r}; {hint}expected one of {', '.join(known)}")
+        return replace(self, **dict(settings))

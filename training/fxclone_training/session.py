@@ -1,0 +1,143 @@
+"""One training session: the clock, the steps, the best model so far, and everyone who listens.
+
+Stages (`grow`, `adam`) do the work and hand every candidate to `Session.judge`, which runs it freely over the held-back
+sound. Only that figure decides what is kept: one-step errors flatter by 10 to 20 dB.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from fxclone.audio import Audio, gain_to_db, power_to_db, rms
+from fxclone.metrics_time import esr
+from fxclone.pairs import Pair
+from fxclone_training.ar import Ar
+from fxclone_training.recipe import Recipe
+
+UNUSABLE_DB = 200.0
+"""Stands for a free run that blew up."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A line of the log: where training is."""
+
+    seconds: float
+    stage: str
+    step: int
+    m: int
+    sigma: float
+    loss_db: float
+    esr_db: float
+    level_db: float
+    best_esr_db: float
+    progress: float
+    """0 to 1, of the budget that runs out first."""
+
+
+class Finished(Exception):  # noqa: N818 - a signal between stages, not an error
+    """Training is over: target reached, budget spent, or the user stopped it. Carries why."""
+
+
+def run_freely(model: Ar, dry: Audio) -> Audio:
+    """Run a model on its own outputs over ``(1, samples)`` from a fresh state."""
+    with torch.no_grad():
+        y, _ = model(torch.from_numpy(np.ascontiguousarray(dry))[None], model.fresh_state(1))
+    out: Audio = y[0].cpu().numpy()
+    return out
+
+
+@dataclass
+class Session:
+    """What the stages share."""
+
+    recipe: Recipe
+    training: Pair
+    validation: Pair
+    generator: torch.Generator
+    listen: Callable[[Moment], None] = lambda moment: None
+    keep: Callable[[Ar, float], None] = lambda model, esr_db: None
+    should_stop: Callable[[], bool] = lambda: False
+    best: Ar | None = None
+    best_esr_db: float = float("inf")
+    steps: int = 0
+    stage: str = "start"
+    log: list[Moment] = field(default_factory=list)
+    _started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Since the session began."""
+        return time.perf_counter() - self._started
+
+    @property
+    def progress(self) -> float:
+        """0 to 1: the share of the budget (time or steps) that is spent."""
+        spent = self.seconds / self.recipe.seconds
+        if self.recipe.max_steps is not None:
+            spent = max(spent, self.steps / self.recipe.max_steps)
+        return min(1.0, spent)
+
+    def spend(self) -> None:
+        """Count one optimiser step; to be called before it.
+
+        Raises
+        ------
+        Finished
+            If the budget is spent or the user wants to stop.
+        """
+        if self.should_stop():
+            raise Finished("stopped by the user")
+        if self.seconds >= self.recipe.seconds:
+            raise Finished(f"{self.recipe.seconds:g} s of training are over")
+        if self.recipe.max_steps is not None and self.steps >= self.recipe.max_steps:
+            raise Finished(f"{self.recipe.max_steps} steps are done")
+        self.steps += 1
+
+    def judge(self, model: Ar, *, loss_db: float, sigma: float) -> float:
+        """Run ``model`` freely on the held-back sound, keep it if it is the best, tell whoever listens.
+
+        Returns
+        -------
+        float
+            Its free-running ESR in dB.
+
+        Raises
+        ------
+        Finished
+            If the target is reached.
+        """
+        esr_db, level_db = self.measure(model)
+        if esr_db < self.best_esr_db:
+            self.best, self.best_esr_db = clone_of(model), esr_db
+            self.keep(model, esr_db)
+        m = model.config.m
+        moment = Moment(
+            self.seconds, self.stage, self.steps, m, sigma, loss_db, esr_db, level_db, self.best_esr_db, self.progress
+        )
+        self.log.append(moment)
+        self.listen(moment)
+        if self.best_esr_db <= self.recipe.target_esr_db:
+            raise Finished(f"the target of {self.recipe.target_esr_db:g} dB is reached")
+        return esr_db
+
+    def measure(self, model: Ar) -> tuple[float, float]:
+        """Free-running ESR in dB, and the level of the output against the reference in dB."""
+        out = run_freely(model, self.validation.dry)
+        error = esr(self.validation.wet, out) if np.isfinite(out).all() else float("inf")
+        if not np.isfinite(error):
+            return UNUSABLE_DB, float("inf")
+        level_db = gain_to_db(rms(out) / max(rms(self.validation.wet), 1e-10))
+        return min(power_to_db(error), UNUSABLE_DB), max(level_db, -UNUSABLE_DB)
+
+
+def clone_of(model: Ar) -> Ar:
+    """An independent copy."""
+    other = Ar(model.config)
+    other.load_state_dict({name: value.detach().clone() for name, value in model.state_dict().items()})
+    return other

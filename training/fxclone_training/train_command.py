@@ -1,0 +1,253 @@
+"""What ``fxclone train`` does: settle what to train, show how it goes, write the clone, say what came out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from fxclone.audio import valid_sample_rate
+from fxclone.clone import Clone
+from fxclone.effects import Effect, effect, parse_settings
+from fxclone.errors import UsageError
+from fxclone.metrics import Comparison
+from fxclone.pairs import training_and_validation
+from fxclone.paths import check_target
+from fxclone.presets import load_preset
+from fxclone_training.ar import Ar
+from fxclone_training.face import Face
+from fxclone_training.finish import finish
+from fxclone_training.recipe import Recipe
+from fxclone_training.runs import RunFolder
+from fxclone_training.trainer import Trained, pick_device, train, use_threads
+
+DEFAULT_SAMPLE_RATE = 48_000
+GOOD_DB, FAIR_DB = -25.0, -15.0
+"""Below -25 dB differences are likely inaudible, above -15 dB they are plain (FIELD: ESR < 0.003, < 0.035)."""
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """The command line, as given."""
+
+    effect: str | None
+    settings: tuple[str, ...]
+    preset: str | None
+    dry: tuple[Path, ...]
+    only_dry: bool
+    output: Path | None
+    force: bool
+    recipe: dict[str, Any]
+    sample_rate: int | None
+    device: str
+    threads: int | None
+    resume: str | None
+    runs: Path
+    as_json: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was settled before any long work starts."""
+
+    reference: Effect
+    recipe: Recipe
+    sample_rate: int
+    dry: tuple[str, ...]
+    only_dry: bool
+    output: Path
+    start: Ar | None = None
+    run: RunFolder | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe; enough to take the run up again."""
+        return {
+            "effect": self.reference.expression,
+            "recipe": self.recipe.as_dict(),
+            "sample_rate": self.sample_rate,
+            "dry": list(self.dry),
+            "only_dry": self.only_dry,
+            "output": str(self.output),
+        }
+
+
+def run_training(request: TrainRequest) -> None:
+    """The whole command."""
+    console = Console(stderr=True, quiet=request.quiet or request.as_json)
+    threads = use_threads(request.threads)
+    pick_device(request.device)
+    plan = make_plan(request)
+    recipe = plan.recipe
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        training, validation = training_and_validation(
+            plan.reference,
+            seconds=recipe.sound_s,
+            validation_seconds=recipe.validation_s,
+            sample_rate=plan.sample_rate,
+            seed=recipe.seed,
+            dry=plan.dry or None,
+            mix_generated=not plan.only_dry,
+        )
+    for note in [*(str(entry.message) for entry in caught), *training.notes, *_notes(plan.reference, plan.sample_rate)]:
+        console.print(f"note: {note}", style="yellow", highlight=False)
+    run = plan.run or RunFolder.create(request.runs, plan.reference.name, plan.as_dict())
+    console.print(
+        f"cloning {plan.reference.expression} at {plan.sample_rate} Hz, {training.seconds:.0f} s of sound, "
+        f"up to {recipe.seconds:g} s on {threads} thread{'s' if threads > 1 else ''}; Ctrl-C keeps the best so far",
+        highlight=False,
+    )
+    began = time.perf_counter()
+    with Face(console, recipe) as face, _stop_on_interrupt() as stopped:
+        result = train(
+            training,
+            validation,
+            recipe,
+            listen=face.show,
+            keep=run.save_weights,
+            should_stop=lambda: stopped[0],
+            start=plan.start,
+            device=request.device,
+        )
+    run.write_log(result.log)
+    run.draw(result.log, f"{plan.reference.expression}: {result.esr_db:.1f} dB")
+    provenance = {
+        **plan.as_dict(),
+        "reference": plan.reference.expression,
+        "seconds": round(result.seconds, 2),
+        "steps": result.steps,
+        "ended": result.reason,
+    }
+    clone, comparison = finish(
+        result.model,
+        training,
+        validation,
+        plan.output,
+        name=plan.reference.name,
+        provenance=provenance,
+        force=request.force,
+    )
+    _report(request, plan, run, result, clone, comparison, time.perf_counter() - began)
+
+
+def make_plan(request: TrainRequest) -> Plan:
+    """Check everything that can be checked at once, so that no long work ends in a usage error."""
+    if request.resume is not None:
+        return _resumed(request)
+    expression, recipe = request.effect, Recipe()
+    if request.preset is not None:
+        preset = load_preset(request.preset)
+        expression = request.effect or preset.effect
+        recipe = recipe.with_settings(preset.recipe)
+    if expression is None:
+        also = f" (the preset {request.preset} has none)" if request.preset else ""
+        raise UsageError(f"no reference effect given{also}; add --effect NAME, see: fxclone effects")
+    reference = effect(expression, parse_settings(request.settings))
+    recipe = recipe.with_settings(request.recipe)
+    if request.only_dry and not request.dry:
+        raise UsageError("--only-dry needs --dry FILE_OR_FOLDER")
+    output = check_target(request.output or Path(f"{reference.name}.onnx"), force=request.force)
+    rate = valid_sample_rate(request.sample_rate or DEFAULT_SAMPLE_RATE)
+    return Plan(reference, recipe, rate, tuple(str(path) for path in request.dry), request.only_dry, output)
+
+
+def _resumed(request: TrainRequest) -> Plan:
+    if request.effect or request.preset or request.dry or request.settings or request.sample_rate:
+        raise UsageError("--resume takes effect, preset, sound and rate from the run; leave those options out")
+    run = RunFolder.open(str(request.resume), request.runs)
+    config = run.config()
+    try:
+        recipe = Recipe().with_settings(config["recipe"]).with_settings(request.recipe)
+        reference = effect(config["effect"])
+        output = request.output or Path(config["output"])
+        dry, only_dry, rate = tuple(config["dry"]), bool(config["only_dry"]), valid_sample_rate(config["sample_rate"])
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"--resume {request.resume}: its config.json is incomplete ({error}); start anew") from error
+    check_target(output, force=request.force)
+    return Plan(reference, recipe, rate, dry, only_dry, output, run.load_weights(), run)
+
+
+def _notes(reference: Effect, sample_rate: int) -> list[str]:
+    notes = []
+    if reference.time_varying:
+        notes.append(
+            f"{reference.name} varies with time by itself; this model cannot know its phase, expect a rough copy"
+        )
+    if reference.stereo:
+        notes.append(f"{reference.name} has a stereo image; this clone is mono")
+    if reference.tail_s and reference.tail_s > 0.1:
+        notes.append(f"{reference.name} rings for {reference.tail_s:.1f} s; this model remembers milliseconds")
+    latency = reference.latency_samples(sample_rate)
+    if latency:
+        notes.append(f"{reference.name} is {latency} samples late; the clone will be as late")
+    return notes
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[list[bool]]:
+    """The first Ctrl-C asks training to end, the second ends the program."""
+    stopped = [False]
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if stopped[0]:
+            raise KeyboardInterrupt
+        stopped[0] = True
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _report(
+    request: TrainRequest,
+    plan: Plan,
+    run: RunFolder,
+    result: Trained,
+    clone: Clone,
+    comparison: Comparison,
+    wall: float,
+) -> None:
+    config = result.model.config
+    facts: dict[str, Any] = {
+        "model": str(plan.output),
+        "family": clone.meta.family,
+        "seconds": round(result.seconds, 2),
+        "seconds_in_all": round(wall, 2),
+        "esr_db": round(result.esr_db, 2),
+        "parameters": clone.meta.parameters,
+        "m": config.m,
+        "past_outputs": config.taps_y,
+        "activation": config.activation,
+        "steps": result.steps,
+        "ended": result.reason,
+        "effect": plan.reference.expression,
+        "sample_rate": plan.sample_rate,
+        "run": str(run.path),
+        "metrics": clone.meta.metrics,
+        "certificate": clone.meta.certificate,
+    }
+    if request.as_json:
+        sys.stdout.write(json.dumps(facts, allow_nan=False) + "\n")
+        return
+    verdict = "indistinguishable" if result.esr_db <= GOOD_DB else "close" if result.esr_db <= FAIR_DB else "rough"
+    shape = f"{config.m} inputs, {config.taps_y} past outputs, {config.layers} x {config.width} {config.activation}"
+    sys.stdout.write(
+        f"wrote {plan.output}: {result.esr_db:.1f} dB free-running on held-back sound ({verdict}), "
+        f"{clone.meta.parameters} weights ({shape}), {result.seconds:.1f} s of training ({result.reason})\n"
+    )
+    if not request.quiet:
+        sys.stdout.write(f"log, weights and curves are in {run.path}\n")
+        sys.stdout.write(f"play it: fxclone play --model {plan.output}\n")

@@ -1,0 +1,144 @@
+"""From a pair and a recipe to a trained model: which stages, in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fxclone.errors import FxcloneError, UsageError
+from fxclone.pairs import Pair
+from fxclone_training import adam
+from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.gauss_newton import MAX_PARAMETERS
+from fxclone_training.grow import grow, widen
+from fxclone_training.recipe import Recipe
+from fxclone_training.session import UNUSABLE_DB, Finished, Moment, Session, clone_of
+
+FREE_RUNNING_RATE = 5e-4
+"""After Gauss-Newton the model is close: a small rate refines it, a large one would start over."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives."""
+
+    model: Ar
+    esr_db: float
+    seconds: float
+    steps: int
+    reason: str
+    log: list[Moment]
+
+
+def use_threads(threads: int | None = None) -> int:
+    """Set the thread counts of torch and numba (half the machine's logical cores at least), and flush denormals."""
+    import numba
+
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = max(1, min(threads or available, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(count)
+    numba.set_num_threads(count)
+    torch.set_flush_denormal(True)
+    return count
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` to a device; UsageError if there is no such one."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device!r}; expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda: torch finds no CUDA device here; use --device cpu (or auto)")
+    # Small models are trained faster by the compiled CPU kernels than by any GPU; only wide ones gain.
+    return torch.device("cuda" if device == "cuda" else "cpu")
+
+
+def train(
+    training: Pair,
+    validation: Pair,
+    recipe: Recipe,
+    *,
+    listen: Callable[[Moment], None] = lambda moment: None,
+    keep: Callable[[Ar, float], None] = lambda model, esr_db: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    start: Ar | None = None,
+    device: str = "auto",
+) -> Trained:
+    """Train a model.
+
+    Parameters
+    ----------
+    training, validation : Pair
+        Mono, same sample rate, no common take.
+    recipe : Recipe
+    listen : callable
+        Gets a `Moment` whenever the model was judged.
+    keep : callable
+        Gets the model and its free-running ESR in dB whenever it is the best so far.
+    should_stop : callable
+        Asked before each step; True ends training, and the best so far is the result.
+    start : Ar or None
+        A model to go on from.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``: for the teacher-forced stage of large models.
+
+    Raises
+    ------
+    FxcloneError
+        If no model ever gave a finite output.
+    """
+    for pair in (training, validation):
+        if pair.dry.shape[0] != 1 or pair.wet.shape[0] != 1:
+            raise UsageError(f"{pair.name} has {pair.dry.shape[0]} and {pair.wet.shape[0]} channels; expected mono")
+    if training.sample_rate != validation.sample_rate:
+        raise UsageError(f"training runs at {training.sample_rate} Hz, validation at {validation.sample_rate} Hz")
+    generator = torch.Generator().manual_seed(recipe.seed)
+    session = Session(recipe, training, validation, generator, listen, keep, should_stop)
+    try:
+        reason = _stages(session, start, pick_device(device))
+    except Finished as end:
+        reason = str(end)
+    if session.best is None or session.best_esr_db >= UNUSABLE_DB:
+        raise FxcloneError(
+            "no model gave a stable output in this time; train longer (--seconds), or with more feedback noise"
+        )
+    model = _sized(session.best, recipe)
+    return Trained(model, session.best_esr_db, session.seconds, session.steps, reason, session.log)
+
+
+def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
+    recipe = session.recipe
+    if uses_gauss_newton(recipe):
+        model = clone_of(grow(session, start))
+        rate = min(recipe.learning_rate, FREE_RUNNING_RATE)
+    else:
+        activation = "tanh" if recipe.activation == "auto" else recipe.activation
+        config = ArConfig(recipe.m or 32, recipe.past_outputs, recipe.layers, recipe.width, activation, recipe.skip)
+        model = (start or Ar(config, generator=session.generator)).to(device)
+        session.judge(model.cpu(), loss_db=0.0, sigma=recipe.noise_sigma)
+        adam.teacher_forced(session, model.to(device))
+        rate = recipe.learning_rate
+    if not recipe.free_running:
+        return "nothing improves any more"
+    adam.free_running(session, model.cpu(), learning_rate=rate)
+    return "nothing improves any more"
+
+
+def uses_gauss_newton(recipe: Recipe) -> bool:
+    """Whether the model is small enough for second-order steps (and has the skip path that they start from)."""
+    if recipe.optimiser != "auto":
+        if recipe.optimiser == "gauss-newton" and not recipe.skip:
+            raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
+        return recipe.optimiser == "gauss-newton"
+    config = ArConfig(recipe.m or 32, recipe.past_outputs, recipe.layers, recipe.width, "tanh", recipe.skip)
+    return recipe.skip and Ar(config).parameter_count <= MAX_PARAMETERS
+
+
+def _sized(model: Ar, recipe: Recipe) -> Ar:
+    """The best model, widened to the size asked for if a smaller one was as good."""
+    if recipe.m is None or model.config.m == recipe.m:
+        return model
+    taps = recipe.m - 1 if recipe.past_outputs is None else recipe.past_outputs
+    return widen(model, ArConfig(**{**vars(model.config), "m": recipe.m, "past_outputs": taps}))
