@@ -1,0 +1,93 @@
+"""Random but stable ``ar`` models, and the same recursion as a plain loop, to hold the compiled code against."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from fxclone.audio import valid_audio
+from fxclone_training.ar import Ar, ArConfig
+
+ACTIVATE = {"tanh": torch.tanh, "relu": torch.relu, "gelu": functional.gelu}
+STEEPEST = {"tanh": 1.0, "relu": 1.0, "gelu": 1.13}
+
+
+def random_model(seed=0, feedback=0.6, **shape) -> Ar:
+    """All weights at work; the feedback gains add up to at most ``feedback`` whatever the sound, so it is stable."""
+    generator = torch.Generator().manual_seed(seed)
+    config = ArConfig(**shape)
+    model = Ar(config, generator=generator)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if name not in ("w_y", "skip_y"):
+                scale = weights.shape[-1] ** -0.5 if weights.dim() > 1 else 0.3
+                weights.copy_(scale * torch.randn(weights.shape, generator=generator))
+        if config.taps_y:
+            if config.skip:
+                model.skip_y.copy_(torch.randn(config.taps_y, generator=generator))
+                model.skip_y.mul_(0.5 * feedback / model.skip_y.abs().sum())
+            reach = STEEPEST[config.activation] * model.out.abs()
+            for weights in reversed(model.hidden):
+                reach = STEEPEST[config.activation] * (weights.abs() @ reach)
+            model.w_y.copy_(torch.randn(model.w_y.shape, generator=generator))
+            model.w_y.mul_(0.5 * feedback / (reach @ model.w_y.abs()).sum())
+    return model
+
+
+def one_pole(a: float, **shape) -> Ar:
+    """y[n] = x[n] + a y[n-1], all of it in the skip path."""
+    model = Ar(ArConfig(**{"m": 2, "width": 2, **shape}))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.zero_()
+        model.skip_x[0], model.skip_y[0] = 1.0, a
+    return model
+
+
+class TorchStream:
+    """A torch model as a stream for the battery."""
+
+    def __init__(self, model: Ar) -> None:
+        self.model = model
+        self.reset()
+
+    def reset(self) -> None:
+        self.state = self.model.fresh_state(1)
+
+    @torch.no_grad()
+    def process(self, block):
+        sound = torch.from_numpy(valid_audio(block, channels=1).copy())
+        out, self.state = self.model(sound[None], self.state)
+        return out[0].numpy()
+
+
+def weights_of(model: Ar) -> dict[str, torch.Tensor]:
+    """Copies in double precision, buffers too."""
+    return {name: value.detach().double().clone() for name, value in model.state_dict().items()}
+
+
+def one_step(weights, config: ArConfig, window_x, window_y):
+    """The formula of the family: windows (rows, lags), newest first, to answers (rows,)."""
+    activate = ACTIVATE[config.activation]
+    h = activate(window_x @ weights["w_x"].T + window_y @ weights["w_y"].T + weights["b_in"])
+    for layer in range(config.layers - 1):
+        h = activate(h @ weights["hidden"][layer] + weights["b_hidden"][layer])
+    linear = window_x @ weights["skip_x"] + window_y @ weights["skip_y"]
+    return h @ weights["out"] + linear + weights["b_out"]
+
+
+def plain_run(weights, config: ArConfig, x, past_x, past_y):
+    """Sample by sample in double precision: x (batch, samples), pasts oldest first; differentiable."""
+    heard = torch.cat([past_x, x], 1)
+    said = [past_y[:, k] for k in range(config.taps_y)]
+    for n in range(x.shape[1]):
+        window_x = heard[:, n : n + config.m].flip(1)
+        newest_first = said[len(said) - config.taps_y :][::-1]
+        window_y = torch.stack(newest_first, 1) if newest_first else x.new_zeros(len(x), 0)
+        said.append(one_step(weights, config, window_x, window_y))
+    return torch.stack(said[config.taps_y :], 1)
+
+
+def noise(rng: np.random.Generator, *shape: int, level=0.4) -> torch.Tensor:
+    return torch.from_numpy((level * rng.standard_normal(shape)).astype(np.float32))

@@ -1,0 +1,208 @@
+"""The ``ar`` model in torch: streams like a processor, sees what it should, and is never a sample ahead."""
+
+import numpy as np
+import pytest
+import torch
+from ar_models import TorchStream, noise, plain_run, random_model, weights_of
+
+from fxclone.effects import effect
+from fxclone.errors import UsageError
+from fxclone.metrics import compare
+from fxclone.pairs import effect_pair, training_and_validation
+from fxclone.presets import load_preset, preset_names
+from fxclone_export.battery import check_stream, require
+from fxclone_training.ar import Ar, ArConfig, ArState
+from fxclone_training.recipe import Recipe
+from fxclone_training.session import run_freely
+from fxclone_training.trainer import train
+
+RATE = 48_000
+SHAPES = [
+    {"m": 1, "layers": 1, "width": 5},
+    {"m": 1, "past_outputs": 3, "layers": 2, "width": 4, "activation": "relu"},
+    {"m": 4, "past_outputs": 0, "layers": 3, "width": 6, "activation": "gelu"},
+    {"m": 4, "past_outputs": 1, "layers": 1, "width": 7, "activation": "relu", "skip": False},
+    {"m": 8, "layers": 2, "width": 8, "activation": "tanh"},
+    {"m": 8, "past_outputs": 20, "layers": 1, "width": 3, "activation": "gelu"},
+    {"m": 32, "layers": 3, "width": 8, "activation": "tanh", "skip": False},
+    {"m": 32, "past_outputs": 5, "layers": 1, "width": 16, "activation": "relu"},
+]
+
+
+def label(shape):
+    return "-".join(f"{name}={value}" for name, value in shape.items())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
+def test_battery(shape):
+    model = random_model(1, **shape)
+    checks = check_stream(lambda: TorchStream(model), channels_in=1, sample_rate=RATE, samples=1201)
+    assert len(checks) >= 16
+    require(checks, name="the torch model")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
+def test_forward_is_the_formula(rng, shape):
+    model = random_model(2, **shape)
+    c = model.config
+    x, past_x, past_y = noise(rng, 3, 120), noise(rng, 3, c.m - 1), noise(rng, 3, c.taps_y)
+    y, after = model(x[:, None], ArState(past_x, past_y))
+    expected = plain_run(weights_of(model), c, x.double(), past_x.double(), past_y.double())
+    assert y.shape == (3, 1, 120)
+    torch.testing.assert_close(y[:, 0].double(), expected, rtol=0, atol=3e-6)
+    assert after.x.shape == (3, c.m - 1)
+    assert after.y.shape == (3, c.taps_y)
+    torch.testing.assert_close(after.x, torch.cat([past_x, x], 1)[:, 120:])
+    torch.testing.assert_close(after.y, torch.cat([past_y, y[:, 0]], 1)[:, 120:])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
+def test_teacher_forced_with_its_own_outputs_is_the_free_run(rng, shape):
+    model = random_model(3, **shape)
+    c, history = model.config, model.history_samples
+    assert history == max(c.m - 1, c.taps_y)
+    x, past_y = noise(rng, 2, history + 200), noise(rng, 2, history)
+    state = ArState(x[:, history - c.m + 1 : history], past_y[:, history - c.taps_y :])
+    own, _ = model(x[:, None, history:], state)
+    heard = torch.cat([past_y, own[:, 0]], 1)
+    again = model.teacher_forced(x[:, None], heard[:, None])
+    assert again.shape == (2, 1, 200)
+    torch.testing.assert_close(again, own, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (7,), (64,), (3, 1, 50)])
+def test_state_carried_over_blocks_equals_the_whole(rng, sizes):
+    model = random_model(4, m=9, past_outputs=14, layers=2, width=6)
+    x = noise(rng, 2, 1, 333)
+    whole, end = model(x, model.fresh_state(2))
+    state, parts, start, turn = model.fresh_state(2), [], 0, 0
+    while start < 333:
+        part, state = model(x[..., start : start + sizes[turn % len(sizes)]], state)
+        parts.append(part)
+        start, turn = start + part.shape[2], turn + 1
+    joined = torch.cat(parts, 2)
+    assert joined.shape == whole.shape == (2, 1, 333)
+    torch.testing.assert_close(joined, whole, rtol=0, atol=2e-6)
+    torch.testing.assert_close(state.y, end.y, rtol=0, atol=2e-6)
+    torch.testing.assert_close(state.x, end.x)
+
+
+def test_fresh_state_is_silence_of_the_right_size():
+    state = Ar(ArConfig(m=5, past_outputs=2)).fresh_state(3)
+    assert state.x.shape == (3, 4)
+    assert state.y.shape == (3, 2)
+    assert not state.x.any()
+    assert not state.y.any()
+    memoryless = Ar(ArConfig(m=1)).fresh_state(2)
+    assert memoryless.x.shape == memoryless.y.shape == (2, 0)
+
+
+def test_streams_of_a_batch_do_not_hear_each_other(rng):
+    model = random_model(5, m=6, layers=2, width=5)
+    x = noise(rng, 3, 1, 100)
+    together, _ = model(x, model.fresh_state(3))
+    for stream in range(3):
+        alone, _ = model(x[stream : stream + 1], model.fresh_state(1))
+        torch.testing.assert_close(together[stream], alone[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("teacher_forced", [True, False])
+def test_the_row_that_predicts_y_contains_x_of_the_same_sample(rng, teacher_forced):
+    model = random_model(6, m=4, layers=1, width=6)
+    history = model.history_samples
+    x, y = noise(rng, 1, 1, history + 20), noise(rng, 1, 1, history + 20)
+    state = ArState(x[0, :, :history], y[0, :, :history])
+
+    def answers(sound):
+        out = model.teacher_forced(sound, y) if teacher_forced else model(sound[..., history:], state)[0]
+        return out[0, 0].detach()
+
+    before = answers(x)
+    assert before.shape == (20,)
+    changed = x.clone()
+    changed[0, 0, history + 10] += 0.5
+    moved = (answers(changed) - before).abs()
+    assert moved[:10].max() == 0
+    assert moved[10] > 1e-3
+
+
+def test_teacher_forced_does_not_see_the_output_it_predicts(rng):
+    model = random_model(7, m=4, layers=1, width=6)
+    history = model.history_samples
+    x, y = noise(rng, 1, 1, history + 20), noise(rng, 1, 1, history + 20)
+    changed = y.clone()
+    changed[0, 0, history + 10] += 0.5
+    moved = (model.teacher_forced(x, changed) - model.teacher_forced(x, y))[0, 0].abs().detach()
+    assert moved[:11].max() == 0
+    assert moved[11] > 1e-3
+    assert moved[14:].max() == 0  # y[n-4] is outside m - 1 = 3
+
+
+def test_a_clone_of_passthrough_has_no_lag():
+    reference = effect("passthrough")
+    training, validation = training_and_validation(reference, seconds=6, validation_seconds=2, sample_rate=RATE, seed=3)
+    trained = train(training, validation, Recipe(seconds=60, max_steps=400))
+    fresh = effect_pair(reference, seconds=3, sample_rate=RATE, seed=77)
+    result = compare(fresh.wet, run_freely(trained.model, fresh.dry), RATE)
+    assert result.samples == 3 * RATE
+    assert result.esr_db <= -80
+    assert abs(result.lag_samples) < 0.01
+    assert result.polarity == 1
+
+
+def test_the_original_shape_has_as_many_weights():
+    # 255 -> 256, five times 256 -> 256, 256 -> 1
+    model = Ar(ArConfig(m=128, layers=6, width=256, activation="gelu", skip=False))
+    assert model.config.taps_y == 127
+    assert model.parameter_count == 394_753
+
+
+@pytest.mark.parametrize("name", ["seed", *(name for name in preset_names() if name.startswith("seed-"))])
+def test_its_presets_name_that_shape(name):
+    recipe = Recipe().with_settings(load_preset(name).recipe)
+    config = ArConfig(recipe.m, recipe.past_outputs, recipe.layers, recipe.width, recipe.activation, recipe.skip)
+    assert Ar(config).parameter_count == 394_753
+    assert (recipe.noise_sigma, recipe.noise_relative, recipe.noise_anneal, recipe.loss) == (0.1, False, False, "mse")
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ({"m": 0}, "m is 0; expected 1 to 4096"),
+        ({"m": 4097}, "m is 4097"),
+        ({"past_outputs": -1}, "past_outputs is -1; expected 0"),
+        ({"past_outputs": 4097}, "past_outputs is 4097"),
+        ({"layers": 0}, "layers is 0"),
+        ({"layers": 17}, "layers is 17"),
+        ({"width": 0}, "width is 0"),
+        ({"width": 1025}, "width is 1025"),
+        ({"activation": "sine"}, "expected one of tanh, relu, gelu"),
+    ],
+)
+def test_shapes_out_of_range_are_told(shape, says):
+    with pytest.raises(UsageError, match=says):
+        ArConfig(**shape)
+
+
+def test_the_same_generator_gives_the_same_weights():
+    one, two, other = (
+        Ar(ArConfig(m=5, layers=2), generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["w_x"], other["w_x"])
+
+
+def test_parameter_count_counts_the_skip_only_where_it_is_trained():
+    with_skip, without = ArConfig(m=5, width=3), ArConfig(m=5, width=3, skip=False)
+    own = 3 * 5 + 3 * 4 + 3 + 3 + 1
+    assert Ar(without).parameter_count == own
+    assert Ar(with_skip).parameter_count == own + 5 + 4
+
+
+def test_run_freely_starts_from_silence_each_time(rng):
+    model = random_model(8, m=7, layers=1, width=4)
+    dry = noise(rng, 1, 500).numpy()
+    first, second = run_freely(model, dry), run_freely(model, dry)
+    assert first.shape == (1, 500)
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, second)
