@@ -1,0 +1,245 @@
+"""An ``ar`` model as an ONNX file: the same sound in any blocks, standard operators only, never written unproven."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from ar_models import TorchStream, one_pole, random_model
+
+from fxclone.clone import clone_from_bytes, load_clone
+from fxclone.clone_meta import METADATA_KEY, CloneMeta, SelfTest, parse_meta
+from fxclone.errors import CloneFileError, UsageError
+from fxclone.onnx_peek import ALLOWED_OPS, peek
+from fxclone_export.battery import check_stream, require, run_in_chunks
+from fxclone_export.graph import IR_VERSION, OPSET
+from fxclone_export.verify import fresh_streams
+from fxclone_export.write import REPLAY_CHUNKS, attach, replay_error, write_clone
+from fxclone_training.ar_export import export_ar
+from fxclone_training.session import run_freely
+
+RATE = 48_000
+SHAPES = {
+    "memoryless": ({"m": 1, "width": 8}, None),
+    "no feedback": ({"m": 12, "past_outputs": 0, "layers": 3, "width": 6}, None),
+    "no feedback, GELU": ({"m": 5, "past_outputs": 0, "layers": 2, "width": 6, "activation": "gelu"}, None),
+    "fold, one tap": ({"m": 6, "past_outputs": 1, "width": 9, "activation": "relu"}, "RNN"),
+    "fold": ({"m": 16, "width": 24, "activation": "relu"}, "RNN"),
+    "fold, no inputs before": ({"m": 1, "past_outputs": 5, "width": 4, "activation": "relu"}, "RNN"),
+    "fold without skip": ({"m": 8, "width": 12, "activation": "relu", "skip": False}, "RNN"),
+    "scan, one tap": ({"m": 4, "past_outputs": 1, "width": 8}, "Scan"),
+    "scan, tanh": ({"m": 32, "layers": 2, "width": 16}, "Scan"),
+    "scan, ReLU": ({"m": 8, "layers": 3, "width": 6, "activation": "relu"}, "Scan"),
+    "scan, GELU": ({"m": 8, "past_outputs": 20, "layers": 2, "width": 6, "activation": "gelu"}, "Scan"),
+    "scan without skip": ({"m": 8, "layers": 1, "width": 10, "activation": "gelu", "skip": False}, "Scan"),
+}
+
+
+def meta(**changes):
+    silence = np.zeros((1, 1), np.float32)
+    facts = {"name": "test", "family": "ar", "sample_rate": RATE, "self_test": SelfTest(silence, silence)}
+    return CloneMeta(**{**facts, **changes})
+
+
+def moderate(rng, seconds):
+    n = int(seconds * RATE)
+    envelope = 0.05 + 0.95 * np.abs(np.sin(np.arange(n) / 9000))
+    return (0.5 * envelope * rng.uniform(-1, 1, n)).astype(np.float32)[None, :]
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def model(request):
+    shape, recurrence = request.param
+    made = random_model(1, **shape)
+    made.recurrence = recurrence
+    return made
+
+
+@pytest.fixture
+def small():
+    return random_model(2, m=4, width=5)
+
+
+def write(model, path, rng, *, played=None, **options):
+    return write_clone(
+        export_ar(model),
+        meta(parameters=model.parameter_count),
+        path,
+        model=lambda dry: run_freely(played or model, dry),
+        replay_sound=moderate(rng, 0.3),
+        **options,
+    )
+
+
+def test_onnxruntime_plays_what_torch_plays(model, rng):
+    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(model, np.zeros((1, 1), np.float32)))
+    clone = clone_from_bytes(attach(export_ar(model), meta(self_test=silence)))
+    sound = moderate(rng, 2)
+    error, limit = replay_error(clone, lambda dry: run_freely(model, dry), sound)
+    assert limit >= 1e-5
+    assert error <= 1e-5
+    clone.prepare(RATE, 8192, 1)
+    out = run_in_chunks(clone, sound, (1, 7, 64, 501, 8192))
+    own = run_in_chunks(TorchStream(model), sound, (997, 4096))
+    assert out.shape == own.shape == (1, 2 * RATE)
+    assert np.abs(out - own).max() <= 1e-5
+    assert np.abs(own).max() > 0.01
+
+
+def test_battery_on_the_file(model, rng, tmp_path):
+    path = tmp_path / "clone.onnx"
+    written = write(model, path, rng)
+    assert written.file_name == str(path)
+    clone = load_clone(path)
+    checks = check_stream(fresh_streams(clone), channels_in=1, sample_rate=RATE, samples=2401)
+    assert len(checks) >= 16
+    require(checks, name="the clone")
+
+
+def test_the_graph_is_standard_and_streams(model):
+    graph = export_ar(model)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", OPSET)]
+    assert graph.ir_version == IR_VERSION
+    assert len(graph.functions) == 0
+    seen = peek(graph.SerializeToString())
+    assert seen.ops <= ALLOWED_OPS
+    recurrent = seen.ops & {"RNN", "LSTM", "GRU", "Scan"}
+    assert recurrent == ({model.recurrence} if model.recurrence else set())
+
+    def domains(part):
+        for node in part.node:
+            yield node.domain
+            for attribute in node.attribute:
+                yield from domains(attribute.g)
+
+    assert set(domains(graph.graph)) == {""}
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in [*graph.graph.input, *graph.graph.output]
+    }
+    assert shapes["audio"] == shapes["audio_out"] == [1, "T"]
+    states = {name for name in shapes if name.startswith("state.")}
+    assert {name for name in shapes if name.startswith("next_state.")} == {"next_" + name for name in states}
+    assert bool(states) == (model.config.m > 1 or model.config.taps_y > 0)
+    for name in states:
+        assert shapes[name] == shapes["next_" + name]
+        assert all(isinstance(size, int) and size > 0 for size in shapes[name])
+
+
+def test_the_weights_are_all_in_the_one_file(small, rng, tmp_path):
+    write(small, tmp_path / "a.onnx", rng)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+    loaded = onnx.load(tmp_path / "a.onnx", load_external_data=False)
+    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in loaded.graph.initializer)
+    assert sum(np.prod(tensor.dims) for tensor in loaded.graph.initializer) >= small.parameter_count
+
+
+def test_the_file_runs_without_fxclone(small, rng, tmp_path):
+    """Plain onnxruntime and the rules of CLONE_FORMAT.md: zeros as fresh state, next_state back in."""
+    write(small, tmp_path / "a.onnx", rng)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    state = {item.name: np.zeros(item.shape, np.float32) for item in session.get_inputs() if item.name != "audio"}
+    names = [item.name for item in session.get_outputs()]
+    sound, parts = moderate(rng, 0.05), []
+    for start in range(0, sound.shape[1], 100):
+        outputs = dict(zip(names, session.run(names, {"audio": sound[:, start : start + 100], **state}), strict=True))
+        parts.append(outputs["audio_out"])
+        state = {name: outputs["next_" + name] for name in state}
+    out = np.concatenate(parts, axis=1)
+    assert out.shape == sound.shape
+    np.testing.assert_allclose(out, run_freely(small, sound), atol=1e-5)
+
+
+def test_the_self_test_is_the_models_own_sound(small, rng, tmp_path):
+    write(small, tmp_path / "a.onnx", rng)
+    stored = peek((tmp_path / "a.onnx").read_bytes()).metadata[METADATA_KEY]
+    test = parse_meta(stored, name="a").self_test
+    assert test.input.shape == test.output.shape == (1, 512)
+    np.testing.assert_array_equal(test.output, run_freely(small, test.input))
+    assert np.abs(test.input).max() > 0.3
+    assert np.abs(np.diff(test.output)).max() > 1e-3
+    assert load_clone(tmp_path / "a.onnx").self_test_error() <= test.tolerance <= 1e-3
+
+
+@pytest.mark.parametrize("index", ["w_x", "w_y", "out", "skip_x", "skip_y", "b_out", "hidden", "b_hidden"])
+def test_a_graph_that_differs_from_the_model_is_not_written(index, rng, tmp_path):
+    model = random_model(3, m=4, layers=2, width=5)
+    other = random_model(3, m=4, layers=2, width=5)
+    with torch.no_grad():
+        getattr(other, index).view(-1)[0] += 0.05
+    with pytest.raises(CloneFileError) as caught:
+        write(model, tmp_path / "a.onnx", rng, played=other)
+    assert "differs" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_difference_that_the_self_test_cannot_see_is_not_written(rng, tmp_path):
+    """1e-4 is allowed there, 1e-5 in the replay."""
+    model, other = random_model(4, m=2, width=3), random_model(4, m=2, width=3)
+    with torch.no_grad():
+        other.b_out += 4e-5
+    with pytest.raises(CloneFileError, match="was not written"):
+        write(model, tmp_path / "a.onnx", rng, played=other)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_an_unstable_model_is_not_written(activation, rng, tmp_path):
+    with pytest.raises(CloneFileError):
+        write(one_pole(1.5, m=3, activation=activation), tmp_path / "a.onnx", rng)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fold_beyond_its_range_is_refused_not_wrong(rng, tmp_path):
+    """The folded delay line holds outputs under 8 only; a louder model must not become a wrong clone."""
+    model = random_model(5, m=3, width=4, activation="relu")
+    with torch.no_grad():
+        model.b_out += -30.0
+    with pytest.raises(CloneFileError):
+        write(model, tmp_path / "a.onnx", rng)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_of_other_channels_is_not_written(small, rng, tmp_path):
+    with pytest.raises(CloneFileError):
+        write_clone(
+            export_ar(small), meta(channels_in=2), tmp_path / "a.onnx",
+            model=lambda dry: run_freely(small, dry[:1]), replay_sound=moderate(rng, 0.1),
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_stays_without_force(small, rng, tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="--force"):
+        write(small, path, rng)
+    assert path.read_text() == "mine"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.onnx"]
+    write(small, path, rng, force=True)
+    assert load_clone(path).meta.parameters == small.parameter_count
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_a_failed_export_leaves_the_old_file(small, rng, tmp_path):
+    path = tmp_path / "a.onnx"
+    write(small, path, rng)
+    before = path.read_bytes()
+    with pytest.raises(CloneFileError):
+        write(small, path, rng, played=random_model(9, m=4, width=5), force=True)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_replay_blocks_are_of_every_kind():
+    assert 1 in REPLAY_CHUNKS
+    assert any(size % 2 and size > 1 for size in REPLAY_CHUNKS)
+    assert len(set(REPLAY_CHUNKS)) >= 5
+
+
+def test_exporting_leaves_the_model_as_it_was(small, rng):
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    export_ar(small)
+    assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
+    assert export_ar(small).SerializeToString() == export_ar(small).SerializeToString()
