@@ -22,9 +22,7 @@ TINY_POWER = 1e-20
 """Power under which a signal counts as digital silence (-200 dB)."""
 
 
-def valid_audio(
-    audio: Any, *, name: str = "audio", channels: int | None = None, allow_empty: bool = False
-) -> Audio:
+def valid_audio(audio: Any, *, name: str = "audio", channels: int | None = None, allow_empty: bool = False) -> Audio:
     """Check sound at a border of the library and return it as float32 ``(channels, samples)``.
 
     Parameters
@@ -107,7 +105,8 @@ def fit_channels(audio: Audio, channels: int) -> Audio:
     if audio.shape[0] == channels:
         return audio
     if channels == 1:
-        return audio.mean(axis=0, keepdims=True, dtype=np.float32)
+        mono: Audio = audio.mean(axis=0, keepdims=True, dtype=np.float32)
+        return mono
     if audio.shape[0] == 1:
         return np.repeat(audio, channels, axis=0)
     raise UsageError(f"{audio.shape[0]} channels cannot become {channels}; mix down to mono or to {channels} first")

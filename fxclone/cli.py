@@ -15,7 +15,8 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from fxclone.errors import FxcloneError
 
-COMMAND_ORDER = ("train", "play", "render", "evaluate", "effects", "devices", "info", "verify")
+INTERRUPTED = 130
+COMMAND_ORDER = ("train", "play", "render", "evaluate", "effects", "signal", "devices", "info", "verify")
 
 
 def build_app() -> typer.Typer:
@@ -64,6 +65,8 @@ def run(args: list[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     try:
         code = build_app()(args, standalone_mode=False, prog_name="fxclone")
+        if code == INTERRUPTED:  # typer's word for Ctrl-C
+            return _fail("interrupted", INTERRUPTED)
         return int(code) if isinstance(code, int) else 0
     except FxcloneError as error:
         return _fail(str(error), error.exit_code)
@@ -72,7 +75,7 @@ def run(args: list[str]) -> int:
     except Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
     except MemoryError:
         return _fail("out of memory; close other programs, or use a smaller model or shorter files", 1)
     except BrokenPipeError:

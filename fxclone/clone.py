@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from fxclone.audio import Audio
+from fxclone.audio import Audio, fit_channels
 from fxclone.clone_meta import METADATA_KEY, CloneMeta, parse_meta
 from fxclone.errors import CloneFileError, FxcloneError, UsageError
 from fxclone.onnx_peek import MAX_FILE_BYTES, peek
@@ -91,7 +91,8 @@ def _session(data: bytes, name: str) -> ort.InferenceSession:
 class Clone:
     """A loaded clone; a `fxclone.processor.Processor`.
 
-    A clone that is mono in and out, prepared for more channels, runs one independent lane per channel.
+    A clone that is mono in and out, prepared for more channels, runs one independent lane per channel; one that is mono
+    in and stereo out hears their mean. A clone that is stereo in, prepared for one channel, hears it on both.
     """
 
     def __init__(
@@ -157,10 +158,9 @@ class Clone:
             raise UsageError(
                 f"{self.file_name} runs at {self.sample_rate} Hz; it was asked to run at {sample_rate} Hz: resample"
             )
-        if channels == self.channels_in or (channels == 1 and self.channels_in > 1):
-            lanes = 1
-        elif self.channels_in == 1:
-            lanes = channels
+        if channels == self.channels_in or 1 in (channels, self.channels_in):
+            # One lane for each channel only if the clone is mono throughout; a mono-to-stereo clone hears the mean.
+            lanes = channels if self.channels_in == self.meta.channels_out == 1 else 1
         else:
             raise UsageError(f"{self.file_name} takes {self.channels_in} channels; it was given {channels}")
         self._channels, self._max_block = channels, max_block
@@ -177,7 +177,7 @@ class Clone:
                 _, state = self._run(np.zeros((self.channels_in, size), np.float32), state)
                 left -= size
             self._fresh = state
-        self._lanes = [dict(self._fresh) for _ in self._lanes or [None]]
+        self._lanes = [dict(self._fresh) for _ in range(max(1, len(self._lanes)))]
 
     def process(self, block: Audio) -> Audio:
         """Process ``(channels, n)`` to ``(channels_out, n)``, carrying the state on.
@@ -194,9 +194,7 @@ class Clone:
         if block.shape[1] == 0:
             return np.zeros((self.channels_out, 0), np.float32)
         if len(self._lanes) == 1:
-            if self._channels != self.channels_in:
-                block = np.repeat(block, self.channels_in, axis=0)
-            out, self._lanes[0] = self._run(block, self._lanes[0])
+            out, self._lanes[0] = self._run(fit_channels(block, self.channels_in), self._lanes[0])
             return out
         outs = []
         for lane in range(len(self._lanes)):
@@ -221,10 +219,7 @@ class Clone:
     def self_test_error(self) -> float:
         """Largest difference between the stored test output and what the file gives now, in full scale."""
         test = self.meta.self_test
-        try:
-            out = self.render(test.input, block_samples=max(1, test.input.shape[1] // 3))
-        except CloneFileError:
-            raise
+        out = self.render(test.input, block_samples=max(1, test.input.shape[1] // 3))
         if out.shape != test.output.shape or not np.isfinite(out).all():
             return float("inf")
         return float(np.abs(out - test.output).max())

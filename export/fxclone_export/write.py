@@ -85,7 +85,7 @@ def attach(graph: onnx.ModelProto, meta: CloneMeta) -> bytes:
     model.CopyFrom(graph)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: meta.to_json()})
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def self_test_sound(channels: int) -> Audio:

@@ -138,13 +138,16 @@ class Ar(nn.Module):
             Carried on. Gradients flow through the block, not into the state before it.
         """
         heard = torch.cat([state.x, x[:, 0]], 1)  # (B, m-1+T)
-        u, v = self._input_part(heard)
-        y = _FreeRun.apply(
-            u, v, state.y, self.w_y, self.skip_y, self.hidden, self.b_hidden, self.out, self.config.activation
-        )
+        y = self.run(*self.input_part(heard), state.y)
         said = torch.cat([state.y, y], 1)
         tail = said.shape[1] - self.config.taps_y
         return y[:, None], ArState(heard[:, heard.shape[1] - self.config.m + 1 :], said[:, tail:])
+
+    def run(self, u: Tensor, v: Tensor, past: Tensor) -> Tensor:
+        """The recursion alone: u (B, T, H) and v (B, T) of `input_part`, past outputs (B, taps_y), to y (B, T)."""
+        weights = (self.w_y, self.skip_y, self.hidden, self.b_hidden, self.out)
+        y: Tensor = _FreeRun.apply(u, v, past, *weights, self.config.activation)  # type: ignore[no-untyped-call]
+        return y
 
     def teacher_forced(self, x: Tensor, y_noisy: Tensor) -> Tensor:
         """Predict every sample from the recording.
@@ -161,7 +164,7 @@ class Ar(nn.Module):
         """
         m, K = self.config.m, self.config.taps_y
         history = max(m - 1, K)
-        u, v = self._input_part(x[:, 0, history - m + 1 :])
+        u, v = self.input_part(x[:, 0, history - m + 1 :])
         if K:
             past = y_noisy[:, :, history - K : -1]
             weights = torch.cat([self.w_y, self.skip_y[None]]).flip(-1)[:, None]
@@ -177,7 +180,7 @@ class Ar(nn.Module):
         """Lead-in that `teacher_forced` needs."""
         return max(self.config.m - 1, self.config.taps_y)
 
-    def _input_part(self, heard: Tensor) -> tuple[Tensor, Tensor]:
+    def input_part(self, heard: Tensor) -> tuple[Tensor, Tensor]:
         """All that depends on the input alone: (B, m-1+T) -> u (B, T, H), v (B, T)."""
         weights = torch.cat([self.w_x, self.skip_x[None]]).flip(-1)[:, None]
         part = functional.conv1d(heard[:, None], weights)  # (B, H+1, T)

@@ -1,9 +1,10 @@
 """How an ``ar`` model writes itself as a streaming graph.
 
 One hidden layer of ReLU folds into a single ``RNN`` node, three times cheaper than a ``Scan``: the delay line of past
-outputs rides in the same state vector as the hidden units, shifted by +8 so that ReLU is the identity on it (exact but
-for rounding, while |y| < 8). ``RNN`` applies its activation to all that it stores, so y[n] itself is not stored: it is
-affine in what is stored, y[n] = v[n] + skip . delay + out . h[n], and is taken outside the node for the whole block.
+outputs rides in the same state vector as the hidden units, shifted upwards so that ReLU is the identity on it (exact
+but for rounding, while |y| is below the shift). ``RNN`` applies its activation to all that it stores, so y[n] itself is
+not stored: it is affine in what is stored, y[n] = v[n] + skip . delay + out . h[n], and is taken outside the node for
+the whole block.
 
 Everything else runs in a ``Scan``: a matrix product and an activation for each layer, and two products that shift the
 past outputs and put y in front. (tanh has the identity too, on a delay line scaled by 2^-13, but onnxruntime's ``RNN``
@@ -18,23 +19,35 @@ import onnx
 from fxclone_export.graph import Scan, StreamingGraph
 from fxclone_training.ar import Ar
 
-RELU_SHIFT = 8.0
 _ONNX_ACTIVATION = {"tanh": "Tanh", "relu": "Relu", "gelu": "Gelu"}
 
 
-def export_ar(model: Ar) -> onnx.ModelProto:
-    """Write the model as a streaming graph with the same weights."""
+def export_ar(model: Ar, *, loudest: float = 4.0, fold: bool = True) -> onnx.ModelProto:
+    """Write the model as a streaming graph with the same weights.
+
+    Parameters
+    ----------
+    model : Ar
+    loudest : float
+        Largest |y| that the folded form must carry: its shift is the next power of two. Rounding grows with it.
+    fold : bool
+        Whether the form in one ``RNN`` node may be used.
+    """
     graph = StreamingGraph()
     u, v = _input_part(graph, model)
-    c = model.config
-    if c.taps_y == 0:
+    if model.config.taps_y == 0:
         y = _memoryless(graph, model, u, v)
-    elif c.layers == 1 and c.activation == "relu":
-        y = _rnn(graph, model, u, v)
+    elif fold and folds(model):
+        y = _rnn(graph, model, u, v, 2.0 ** np.ceil(np.log2(max(loudest, 1e-3))))
     else:
         y = _scan(graph, model, u, v)
     graph.output(graph.op("Transpose", y, perm=[1, 0]))  # (T, 1) -> (1, T)
     return graph.model()
+
+
+def folds(model: Ar) -> bool:
+    """Whether the model can be one ``RNN`` node."""
+    return model.config.layers == 1 and model.config.activation == "relu" and model.config.taps_y > 0
 
 
 def _weights(model: Ar) -> dict[str, np.ndarray]:
@@ -64,8 +77,8 @@ def _memoryless(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
     return str(graph.op("Add", v, graph.op("MatMul", h, graph.const(w["out"][:, None], "out"))))
 
 
-def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
-    """State after sample n: h[n] (H), then y[n-1] ... y[n-K] (K), the latter shifted by +8 inside the node."""
+def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str, shift_by: float) -> str:
+    """State after sample n: h[n] (H), then y[n-1] ... y[n-K] (K), the latter shifted upwards inside the node."""
     w = _weights(model)
     H, K = model.config.width, model.config.taps_y
     N = H + K
@@ -74,11 +87,11 @@ def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
     past = np.zeros((K, N))
     past[0] = last_y
     past[np.arange(1, K), H + np.arange(K - 1)] = 1
-    unshift = np.full(K, -RELU_SHIFT)  # what the shift adds to each, taken back
-    unshift[0] = -RELU_SHIFT * w["skip_y"].sum()
+    unshift = np.full(K, -shift_by)  # what the shift adds to each, taken back
+    unshift[0] = -shift_by * w["skip_y"].sum()
 
     R = np.concatenate([w["w_y"] @ past, past])
-    bias = np.concatenate([w["w_y"] @ unshift, unshift + RELU_SHIFT])
+    bias = np.concatenate([w["w_y"] @ unshift, unshift + shift_by])
     W = np.zeros((N, H + 1))  # inputs of the node: u[n] (H), v[n-1]
     W[:H, :H] = np.eye(H)
     W[:H, H] = w["w_y"][:, 0]
@@ -90,7 +103,7 @@ def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
     v_before = graph.slice(v_history, 0, -1, 0)
     rows = graph.op("Unsqueeze", graph.op("Concat", u, v_before, axis=1), graph.const(np.array([1])))  # (T, 1, H+1)
     # A fresh state is all zeros by the format, so the shift comes in and goes out here.
-    shift = graph.const(np.where(np.arange(N) < H, 0.0, RELU_SHIFT)[None, None], "shift")
+    shift = graph.const(np.where(np.arange(N) < H, 0.0, shift_by)[None, None], "shift")
     before = graph.op("Add", graph.state("rnn", (1, 1, N)), shift)
     weights = [graph.const(W[None], "W"), graph.const(R[None], "R")]
     biases = graph.const(np.concatenate([bias, np.zeros(N)])[None], "B")

@@ -52,7 +52,9 @@ class Face:
             self._bar.update(self._task, completed=moment.progress, description=moment.stage, figures=figures(moment))
         elif now - self._last >= QUIET_S:
             self._last = now
-            self.console.print(f"{moment.seconds:6.1f} s  {moment.stage:18} {figures(moment)}", highlight=False)
+            self.console.print(
+                f"{moment.seconds:6.1f} s  {moment.stage:18} {figures(moment)}", highlight=False, soft_wrap=True
+            )
 
 
 def figures(moment: Moment) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 from fxclone.audio import peak, rms
 from fxclone.clone import Clone
 from fxclone.clone_meta import CloneMeta, SelfTest
+from fxclone.errors import CloneFileError
 from fxclone.metrics import Comparison, compare
 from fxclone.pairs import Pair, digest
 from fxclone_export.write import write_clone
 from fxclone_training.ar import Ar
-from fxclone_training.ar_export import export_ar
+from fxclone_training.ar_export import export_ar, folds
 from fxclone_training.certificate import certify
 from fxclone_training.session import run_freely
 
@@ -89,7 +90,17 @@ def finish(
         metrics={**result.as_dict(), "sound": "held-back training material, free-running"},
         certificate=certificate,
     )
-    clone = write_clone(
-        export_ar(model), meta, path, model=lambda dry: run_freely(model, dry), replay_sound=excerpt, force=force
-    )
+    # Twice what training saw, at least full scale: beyond that the monitor has stepped in long before.
+    loudest = max(2.0, 2 * peak(training.wet))
+    attempts = [True, False] if folds(model) else [False]
+    for fold in attempts:
+        try:
+            graph = export_ar(model, loudest=loudest, fold=fold)
+            clone = write_clone(
+                graph, meta, path, model=lambda dry: run_freely(model, dry), replay_sound=excerpt, force=force
+            )
+            break
+        except CloneFileError:
+            if fold is attempts[-1]:
+                raise  # the folded form rounds a little more than the Scan: try that before giving up
     return clone, result

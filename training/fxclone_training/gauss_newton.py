@@ -115,7 +115,7 @@ class FreeRun:
     def _run(self, segments: Segments) -> Tensor:
         m, K, history = self.model.config.m, self.model.config.taps_y, self.model.history_samples
         state = ArState(segments.x[:, history - m + 1 : history], segments.y_noisy[:, history - K : history])
-        own, _ = self.model(segments.x[:, None, history:], state)
+        own: Tensor = self.model(segments.x[:, None, history:], state)[0]
         return own[:, 0]
 
 
@@ -167,7 +167,8 @@ def row_count(model: Ar) -> int:
 def feedback_gains(model: Ar, z: Tensor) -> Tensor:
     """Derivative of y[n] by each past output, (rows, taps_y): what small-gain certificates are made of."""
     back = _input_slopes(model, z)
-    return back @ model.w_y + model.skip_y
+    gains: Tensor = back @ model.w_y + model.skip_y
+    return gains
 
 
 def trained(model: Ar) -> list[Tensor]:
@@ -191,7 +192,8 @@ def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
 
 def last_layer(model: Ar, z: Tensor) -> Tensor:
     """Activations of the last hidden layer for each window, (rows, width)."""
-    return _layers(model, z)[1][-1]
+    last: Tensor = _layers(model, z)[1][-1]
+    return last
 
 
 def predict(model: Ar, z: Tensor) -> Tensor:
@@ -247,7 +249,8 @@ def _layers(model: Ar, z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _output(model: Ar, z: Tensor, last: Tensor) -> Tensor:
-    return z @ torch.cat([model.skip_x, model.skip_y]) + last @ model.out + model.b_out
+    answer: Tensor = z @ torch.cat([model.skip_x, model.skip_y]) + last @ model.out + model.b_out
+    return answer
 
 
 def _slope(model: Ar, total: Tensor, activation: Tensor) -> Tensor:
@@ -256,7 +259,8 @@ def _slope(model: Ar, total: Tensor, activation: Tensor) -> Tensor:
     if model.config.activation == "relu":
         return (total > 0).float()
     cdf = 0.5 * (1 + torch.erf(total * 0.5**0.5))
-    return cdf + total * torch.exp(-0.5 * total * total) * (2 * np.pi) ** -0.5
+    slope: Tensor = cdf + total * torch.exp(-0.5 * total * total) * (2 * np.pi) ** -0.5
+    return slope
 
 
 def _assign(parameters: list[Tensor], held: list[Tensor], move: np.ndarray) -> None:

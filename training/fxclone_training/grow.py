@@ -24,11 +24,21 @@ from fxclone_training.segments import SegmentSource
 from fxclone_training.session import Session, clone_of
 
 SIZES = (1, 4, 16, 32)
+HARDLY_LINEAR_DB = -15.0
+"""Free-running, a linear model of 32 inputs that is no better will not be saved by more of them."""
+LINEAR_SIZES = (1, 8, 32, 96)
+RIDGE = 1e-10
+"""Of least squares, relative to each column: hidden units may be copies of each other."""
+NOT_LINEAR_DB = -30.0
+"""A linear prediction one step ahead that leaves this much is not the whole effect."""
 RACE_STEPS = 6
 PATIENCE = 4
 WORTH_DB = 0.5
 """A larger window must improve the free-running error by this much to replace a smaller, cheaper one."""
-SIGMA_MIN = 1e-5
+GOOD_ENOUGH_DB = -60.0
+"""A window this good sees enough; what is left is polish, not memory."""
+POLISH_PATIENCE = 15
+SIGMA_MIN = 3e-5
 ANNEAL_LOOKS = 10
 """Looks over which the noise is annealed, each with half the noise of the one before."""
 
@@ -57,15 +67,51 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     if start is not None:
         return _settle(session, source, start)
     sizes = window_sizes(recipe.m)
+    linear(session, source)
     best = None
     for m in sizes:
         starts = _starts(session, source, m, best)
         model = starts[0] if len(starts) == 1 else _race(session, source, starts)
         model = _settle(session, source, model)
+        if recipe.m is None and session.best_esr_db <= GOOD_ENOUGH_DB:
+            return _settle(session, source, model, patience=POLISH_PATIENCE)
         if best is None or session.measure(model)[0] < session.measure(best)[0] - WORTH_DB or recipe.m is not None:
             best = model
     assert best is not None
     return best
+
+
+def linear(session: Session, source: SegmentSource) -> None:
+    """Stage zero: is the effect linear? Least squares alone, at several windows and feedback noises.
+
+    Filters and tone controls end here, at the target, with a model that needs no hidden units at all.
+    """
+    recipe = session.recipe
+    session.stage = "linear"
+    if linear_start(_silent(session, 32), source, 1e-4) > NOT_LINEAR_DB:
+        return
+    for m in LINEAR_SIZES if recipe.m is None else (recipe.m,):
+        model = _silent(session, m)
+        for look in range(ANNEAL_LOOKS if model.config.taps_y else 1):
+            session.spend()
+            sigma = _sigma(session, look) if model.config.taps_y else 0.0
+            left_db = linear_start(model, source, sigma)
+            session.judge(model, loss_db=left_db, sigma=sigma)
+        if m >= 32 and session.best_esr_db > HARDLY_LINEAR_DB:
+            return
+
+
+def _silent(session: Session, m: int) -> Ar:
+    """A model whose hidden units do nothing, and stay that way under least squares."""
+    recipe = session.recipe
+    taps = m - 1 if recipe.past_outputs is None else recipe.past_outputs
+    width = 1 if recipe.m is None else recipe.width
+    activation = "relu" if recipe.activation == "auto" else recipe.activation
+    model = Ar(ArConfig(m, taps, recipe.layers, width, activation), generator=session.generator)
+    with torch.no_grad():
+        for parameter in (model.w_x, model.w_y, model.b_in, model.hidden, model.b_hidden):
+            parameter.zero_()
+    return model
 
 
 def window_sizes(m: int | None) -> list[int]:
@@ -89,18 +135,22 @@ def widen(model: Ar, config: ArConfig) -> Ar:
     return wide
 
 
-def linear_start(model: Ar, source: SegmentSource, sigma: float) -> None:
+def linear_start(model: Ar, source: SegmentSource, sigma: float) -> float:
     """Set everything that the output is linear in (both skips and the last layer) by least squares.
 
-    The feedback noise is the ridge.
+    The feedback noise is the ridge. Returns the mean squared weighted error that is left, in dB.
     """
     segments = source.draw(128, 256, model.history_samples, sigma)
     z, target, weight = design(model, segments)
     with torch.no_grad():
         rows = torch.cat([z, last_layer(model, z), torch.ones(len(z), 1)], 1).double() * weight[:, None]
         normal = rows.T @ rows
-        normal += torch.eye(len(normal), dtype=torch.float64) * normal.diagonal().mean() * 1e-9
-        solution = torch.linalg.solve(normal, rows.T @ (target * weight).double()).float()
+        diagonal = normal.diagonal()
+        normal += torch.diag(torch.where(diagonal > 0, diagonal * RIDGE, 1.0))  # silent columns stay at zero
+        aim = (target * weight).double()
+        exact = torch.linalg.solve(normal, rows.T @ aim)
+        left = float((rows @ exact - aim).square().mean())
+        solution = exact.float()
         skip_x, skip_y, out, b_out = solution.split([model.config.m, model.config.taps_y, model.config.width, 1])
         for parameter, value in (
             (model.skip_x, skip_x),
@@ -109,6 +159,7 @@ def linear_start(model: Ar, source: SegmentSource, sigma: float) -> None:
             (model.b_out, b_out),
         ):
             parameter.copy_(value)
+    return _to_db(left)
 
 
 def _starts(session: Session, source: SegmentSource, m: int, before: Ar | None) -> list[Ar]:
@@ -117,16 +168,16 @@ def _starts(session: Session, source: SegmentSource, m: int, before: Ar | None) 
     if before is not None:
         config = replace(before.config, m=m, past_outputs=taps)
         return [widen(before, config), _fresh(session, source, config)]
-    activations = ("relu", "tanh") if recipe.activation == "auto" else (recipe.activation,)
-    shape = {"layers": recipe.layers, "width": recipe.width, "skip": recipe.skip}
-    return [_fresh(session, source, ArConfig(m, taps, activation=name, **shape)) for name in activations]
+    activations = ("relu", "tanh") * 2 if recipe.activation == "auto" else (recipe.activation,) * 2
+    configs = [ArConfig(m, taps, recipe.layers, recipe.width, name, recipe.skip) for name in activations]
+    return [_fresh(session, source, config) for config in configs]
 
 
 def _fresh(session: Session, source: SegmentSource, config: ArConfig) -> Ar:
     """Units of many slopes that look along the newest input and along the linear prediction, in turn."""
     model = Ar(config, generator=session.generator)
     units = config.width
-    slopes = torch.logspace(-0.5, 1.2, units)
+    slopes = torch.logspace(-0.5, 1.7, units)  # from nearly linear to nearly a switch
     with torch.no_grad():
         for parameter in (model.w_x, model.w_y, model.b_in):
             parameter.zero_()  # silent units: the first least squares is the linear prediction alone
@@ -152,7 +203,7 @@ def _race(session: Session, source: SegmentSource, starts: list[Ar]) -> Ar:
     return next(model for esr_db, model in results if esr_db <= lowest + (1.0 if starts[0].config.m == 1 else 0.0))
 
 
-def _settle(session: Session, source: SegmentSource, model: Ar) -> Ar:
+def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int = PATIENCE) -> Ar:
     """Train at one size until it stands still, one step ahead and then running freely; return the best state seen."""
     best_esr, best = session.measure(model)[0], clone_of(model)
     for freely in (False, True) if model.config.taps_y and session.recipe.free_running else (False,):
@@ -160,7 +211,7 @@ def _settle(session: Session, source: SegmentSource, model: Ar) -> Ar:
         optimiser, waited, look = GaussNewton(model), 0, 0
         if freely:
             model.load_state_dict(best.state_dict())
-        while waited < PATIENCE or (look < ANNEAL_LOOKS and not freely and model.config.taps_y):
+        while waited < patience or (look < ANNEAL_LOOKS and not freely and model.config.taps_y):
             sigma = 0.0 if freely else _sigma(session, look)
             esr_db = _run(session, source, model, every, sigma, optimiser)
             waited, look = 0 if esr_db < best_esr - 0.3 else waited + 1, look + 1
@@ -191,4 +242,8 @@ def _run(
         problem: Problem = OneStep(model, source, sigma) if sigma else FreeRun(model, source)
         loss = optimiser.step(problem).after
     session.stage = f"{'one-step' if sigma else 'free-running'} m={model.config.m}"
-    return session.judge(model, loss_db=float(10 * np.log10(max(loss, 1e-20))), sigma=sigma)
+    return session.judge(model, loss_db=_to_db(loss), sigma=sigma)
+
+
+def _to_db(power: float) -> float:
+    return float(10 * np.log10(max(power, 1e-20)))

@@ -34,11 +34,11 @@ class Trained:
 
 
 def use_threads(threads: int | None = None) -> int:
-    """Set the thread counts of torch and numba (half the machine's logical cores at least), and flush denormals."""
+    """Set the thread counts of torch and numba (all that this process may use, if None), and flush denormals."""
     import numba
 
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = max(1, min(threads or available, numba.config.NUMBA_NUM_THREADS))
+    count = max(1, min(threads or available, int(numba.config.NUMBA_NUM_THREADS)))
     torch.set_num_threads(count)
     numba.set_num_threads(count)
     torch.set_flush_denormal(True)
@@ -120,7 +120,7 @@ def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
         session.judge(model.cpu(), loss_db=0.0, sigma=recipe.noise_sigma)
         adam.teacher_forced(session, model.to(device))
         rate = recipe.learning_rate
-    if not recipe.free_running:
+    if not recipe.free_running or model.config.taps_y == 0:  # without feedback both errors are the same
         return "nothing improves any more"
     adam.free_running(session, model.cpu(), learning_rate=rate)
     return "nothing improves any more"

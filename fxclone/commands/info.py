@@ -1,0 +1,98 @@
+"""``fxclone info``: what a clone file says about itself, and what it costs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fxclone.clone import Clone
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+
+    @app.command()
+    def info(
+        model: Annotated[Path, typer.Argument(help="The clone file (.onnx).")],
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    ) -> None:
+        """Show what a clone is a copy of, how good and how stable it is, and what it costs to play here."""
+        import json
+
+        from fxclone.clone import load_clone
+
+        clone = load_clone(model)
+        cost = cost_us_per_sample(clone)
+        if as_json:
+            facts = {**clone.meta.as_dict(), "cost_us_per_sample": cost, "operators": sorted(clone.ops)}
+            typer.echo(json.dumps(facts))
+            return
+        for label, text in describe(clone, cost):
+            typer.echo(f"{label:12} {text}")
+
+
+def cost_us_per_sample(clone: Clone, block_samples: int = 64, seconds: float = 0.2) -> float:
+    """Median microseconds per sample in blocks as live playing uses them, on this machine, now."""
+    import time
+
+    import numpy as np
+
+    clone.prepare(clone.sample_rate, block_samples, clone.channels_in)
+    block = (0.1 * np.random.default_rng(0).standard_normal((clone.channels_in, block_samples))).astype(np.float32)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        start = time.perf_counter()
+        clone.process(block)
+        times.append(time.perf_counter() - start)
+    return 1e6 * float(np.median(times)) / block_samples
+
+
+def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
+    """Label and text of each line."""
+    meta = clone.meta
+    training, metrics, certificate = meta.training, meta.metrics, meta.certificate
+    budget = 1e6 / meta.sample_rate
+    rows = [
+        ("clone of", str(training.get("reference", meta.name))),
+        ("family", f"{meta.family}, {meta.parameters} weights"),
+        ("sound", f"{meta.sample_rate} Hz, {meta.channels_in} in, {meta.channels_out} out"),
+        ("latency", f"{meta.latency_samples} samples, tail {1e3 * meta.tail_samples / meta.sample_rate:.1f} ms"),
+        ("cost here", f"{cost:.2f} us a sample in blocks of 64: {budget / cost:.0f} x real time"),
+    ]
+    if "esr_db" in metrics:
+        error = f"{metrics['esr_db']:.1f} dB" if metrics["esr_db"] is not None else "unknown"
+        rows.append(("error", f"{error} free-running ({metrics.get('sound', 'sound unknown')})"))
+    for knob in meta.knobs:
+        span = f"{knob.minimum:g} to {knob.maximum:g} {knob.unit}"
+        rows.append(("knob", f"{knob.name}: {span}, default {knob.default:g}"))
+    if certificate:
+        rows.append(("stability", _stability(certificate)))
+    if meta.levels:
+        rows.append(("levels", ", ".join(f"{key} {value:.3g}" for key, value in sorted(meta.levels.items()))))
+    if meta.calibration_dbu:
+        rows.append(
+            ("calibration", ", ".join(f"{key} {value:+.1f} dBu" for key, value in meta.calibration_dbu.items()))
+        )
+    if training.get("seconds") is not None:
+        made = f"{training['seconds']:g} s, {training.get('steps', '?')} steps, {training.get('made', '')}"
+        rows.append(("training", made.rstrip(", ")))
+    rows.append(("operators", " ".join(sorted(clone.ops))))
+    return rows
+
+
+def _stability(certificate: dict[str, Any]) -> str:
+    if certificate.get("small_gain") == 0:
+        return "no feedback: nothing can run away"
+    parts = []
+    if certificate.get("small_gain") is not None:
+        kind = "contracting" if certificate.get("contracting") else "no proof, see the other figures"
+        parts.append(f"small-gain bound {certificate['small_gain']:.3g} ({kind})")
+    if certificate.get("lyapunov_per_sample") is not None:
+        parts.append(f"Lyapunov exponent {certificate['lyapunov_per_sample']:.2g} a sample")
+    met = certificate.get("return_ms")
+    parts.append("a disturbed state did not return" if met is None else f"a disturbed state is back after {met:.1f} ms")
+    return "; ".join(parts)
