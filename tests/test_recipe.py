@@ -1,0 +1,202 @@
+"""What training is made of: settings that are checked, growing windows, linear starts, drawn passages."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ar_models import noise, random_model
+
+from fxclone.errors import UsageError
+from fxclone.pairs import Pair
+from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.grow import linear_start, widen, window_sizes
+from fxclone_training.recipe import Recipe
+from fxclone_training.segments import SegmentSource
+from fxclone_training.session import run_freely
+
+RATE = 48_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("family", "lstm", "expected one of ar"),
+        ("activation", "sine", "auto, tanh, relu, gelu"),
+        ("optimiser", "sgd", "auto, gauss-newton, adam"),
+        ("loss", "mae", "esr, mse"),
+        ("m", 0, "m is 0; expected a number from 1 to 4096"),
+        ("m", 5000, "1 to 4096"),
+        ("m", 2.5, "m is 2.5"),
+        ("m", True, "m is True"),
+        ("m", "8", "m is '8'"),
+        ("past_outputs", -1, "0 to 4096"),
+        ("layers", 0, "layers"),
+        ("layers", 1.5, "layers"),
+        ("layers", None, "layers"),
+        ("width", 4096, "width"),
+        ("width", 8.5, "width"),
+        ("noise_sigma", -0.1, "noise_sigma"),
+        ("noise_sigma", float("nan"), "noise_sigma"),
+        ("noise_sigma", None, "noise_sigma"),
+        ("learning_rate", 0, "learning_rate"),
+        ("batch", 0, "batch"),
+        ("batch", 3.5, "batch"),
+        ("segment_samples", 1, "segment_samples"),
+        ("segment_samples", 100.5, "segment_samples"),
+        ("seconds", 0, "seconds is 0; expected a number from 0.5"),
+        ("seconds", float("inf"), "seconds"),
+        ("seconds", None, "seconds"),
+        ("max_steps", 0, "max_steps"),
+        ("sound_s", 1, "sound_s"),
+        ("validation_s", 0.5, "validation_s"),
+        ("target_esr_db", 3, "target_esr_db is 3; expected a number from -200 to 0"),
+        ("seed", -1, "seed"),
+        ("seed", 0.5, "seed"),
+        ("seed", None, "seed"),
+        ("skip", "no", "skip"),
+        ("noise_relative", "false", "noise_relative"),
+        ("noise_anneal", 2, "noise_anneal"),
+        ("free_running", None, "free_running"),
+    ],
+)
+def test_values_out_of_range(name, value, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        Recipe().with_settings({name: value})
+    assert name in str(caught.value)
+
+
+def test_an_unknown_setting_gets_a_hint():
+    with pytest.raises(UsageError, match=r"no setting .widht.; did you mean width\?"):
+        Recipe().with_settings({"widht": 3})
+    with pytest.raises(UsageError, match="'qqq'; expected one of family, m,"):
+        Recipe().with_settings({"qqq": 3})
+
+
+def test_settings_make_a_new_recipe():
+    base = Recipe()
+    other = base.with_settings({"m": 8, "seed": 3})
+    assert (other.m, other.seed, other.width) == (8, 3, base.width)
+    assert base.m is None
+    assert Recipe(**json.loads(json.dumps(other.as_dict()))) == other
+
+
+def test_window_sizes_grow_up_to_the_one_asked_for():
+    assert window_sizes(1) == [1]
+    assert window_sizes(2) == [1, 2]
+    assert window_sizes(4)[-1] == 4
+    assert window_sizes(128)[-1] == 128
+    for m in (None, 1, 2, 3, 5, 16, 17, 31, 32, 33, 500):
+        sizes = window_sizes(m)
+        assert sizes == sorted(set(sizes))
+        assert sizes[0] == 1
+        assert sizes[-1] == (m or sizes[-1])
+
+
+@pytest.mark.parametrize(("layers", "activation"), [(1, "tanh"), (3, "gelu"), (2, "relu")])
+@pytest.mark.parametrize(("before", "after"), [((1, 0), (8, 7)), ((4, 3), (4, 9)), ((4, 3), (16, 3)), ((4, 3), (4, 3))])
+def test_widening_keeps_the_function(rng, layers, activation, before, after):
+    model = random_model(1, m=before[0], past_outputs=before[1], layers=layers, width=5, activation=activation)
+    wide = widen(model, ArConfig(after[0], after[1], layers, 5, activation))
+    assert (wide.config.m, wide.config.taps_y) == after
+    for name, old in model.state_dict().items():
+        new = wide.state_dict()[name]
+        assert torch.equal(new[..., : old.shape[-1]], old)
+        assert not new[..., old.shape[-1] :].any()
+    dry = noise(rng, 1, 600).numpy()
+    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=1e-6)
+
+
+def recursive_pair(rng, samples=40_000):
+    """y[n] = 0.5 x[n] - 0.2 x[n-1] + 0.7 y[n-1] + 0.1."""
+    dry = (0.3 * rng.standard_normal(samples)).astype(np.float32)
+    wet = np.zeros(samples)
+    for n in range(samples):
+        wet[n] = 0.5 * dry[n] + 0.1 + (0.7 * wet[n - 1] - 0.2 * dry[n - 1] if n else 0)
+    return Pair(dry[None], wet[None].astype(np.float32), RATE)
+
+
+def source_of(pair, seed=0, *, relative=False):
+    generator = torch.Generator().manual_seed(seed)
+    return SegmentSource(pair, relative_weight=relative, relative_noise=relative, generator=generator)
+
+
+def silent(**shape):
+    model = Ar(ArConfig(**{"width": 3, **shape}))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.zero_()
+    return model
+
+
+def test_the_linear_start_finds_a_linear_effect(rng):
+    pair = recursive_pair(rng)
+    model = silent(m=2)
+    linear_start(model, source_of(pair), sigma=0.0)
+    np.testing.assert_allclose(model.skip_x.detach(), [0.5, -0.2], atol=1e-4)
+    np.testing.assert_allclose(model.skip_y.detach(), [0.7], atol=1e-4)
+    np.testing.assert_allclose(model.b_out.detach(), [0.1], atol=1e-4)
+    out = run_freely(model, pair.dry)
+    assert out.shape == pair.wet.shape
+    assert np.abs(out - pair.wet).max() < 1e-3
+
+
+def test_feedback_noise_is_a_ridge_on_the_feedback(rng):
+    pair = recursive_pair(rng)
+    gains = []
+    for sigma in (0.0, 0.1, 1.0):
+        model = silent(m=2)
+        linear_start(model, source_of(pair), sigma)
+        gains.append(float(model.skip_y.detach()[0]))
+    assert gains[0] == pytest.approx(0.7, abs=1e-3)
+    assert gains[0] > gains[1] > gains[2] > 0
+
+
+def test_drawn_passages(rng):
+    pair = recursive_pair(rng, 3000)
+    drawn = source_of(pair).draw(50, 40, 10, sigma=0.0)
+    assert drawn.x.shape == drawn.y_noisy.shape == (50, 50)
+    assert drawn.target.shape == (50, 40)
+    assert drawn.weight.shape == (50, 1)
+    assert torch.equal(drawn.target, drawn.y_noisy[:, 10:])
+    dry, wet = np.pad(pair.dry[0], (10, 0)), np.pad(pair.wet[0], (10, 0))
+    for x, y in zip(drawn.x.numpy(), drawn.y_noisy.numpy(), strict=True):  # each is a real passage, both sides aligned
+        starts = np.flatnonzero(dry == x[-1]) - 49
+        assert any(np.array_equal(dry[s : s + 50], x) and np.array_equal(wet[s : s + 50], y) for s in starts)
+
+
+def test_noise_is_on_the_past_outputs_alone_and_redrawn(rng):
+    pair = recursive_pair(rng, 3000)
+    source = source_of(pair)
+    clean, noisy = source_of(pair).draw(200, 64, 8, sigma=0.0), source.draw(200, 64, 8, sigma=0.05)
+    assert torch.equal(clean.x, noisy.x)
+    assert torch.equal(clean.target, noisy.target)
+    added = noisy.y_noisy - clean.y_noisy
+    assert float(added.std()) == pytest.approx(0.05, rel=0.05)
+    assert abs(float(added.mean())) < 0.002
+    again = source.draw(200, 64, 8, sigma=0.05)
+    assert not torch.equal(again.y_noisy, noisy.y_noisy)
+
+
+def test_relative_weights_and_noise_follow_the_level(rng):
+    quiet = np.concatenate([0.3 * rng.standard_normal(20_000), 0.003 * rng.standard_normal(20_000)])[None]
+    pair = Pair(quiet.astype(np.float32), quiet.astype(np.float32), RATE)
+    drawn = source_of(pair, relative=True).draw(400, 64, 4, sigma=0.1)
+    level = drawn.target.square().mean(1).sqrt()
+    loud = level > 0.1
+    soft = level < 0.01
+    assert loud.sum() > 50
+    assert soft.sum() > 50
+    weighted = drawn.weight[:, 0] * level
+    assert float(weighted[loud].mean()) == pytest.approx(1.0, abs=0.15)
+    assert 0.5 < float(weighted[soft].mean()) < 1.1
+    added = (drawn.y_noisy[:, 4:] - drawn.target).square().mean(1).sqrt()
+    assert float(added[loud].mean()) == pytest.approx(0.03, rel=0.2)
+    assert float(added[soft].mean()) < 0.002
+
+
+def test_the_same_generator_draws_the_same(rng):
+    pair = recursive_pair(rng, 3000)
+    one, two, other = (source_of(pair, seed).draw(5, 30, 3, 0.1) for seed in (1, 1, 2))
+    assert torch.equal(one.y_noisy, two.y_noisy)
+    assert not torch.equal(one.y_noisy, other.y_noisy)
