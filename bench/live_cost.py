@@ -1,0 +1,184 @@
+"""What a clone costs while it plays: microseconds a sample by block size, the worst block, and offline speed.
+
+The weights are small and random: cost depends on the shape of a model, not on what it has learnt.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import _common as common  # first: it sets thread counts
+import numpy as np
+import onnx
+import torch
+
+from fxclone.audio import Audio
+from fxclone.clone import Clone
+from fxclone.clone_meta import CloneMeta, SelfTest
+from fxclone.files import write_sound
+from fxclone.render import render_file
+from fxclone.signals import training_sound
+from fxclone_export.graph import Scan, StreamingGraph
+from fxclone_export.write import write_clone
+from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar_export import export_ar
+from fxclone_training.session import run_freely
+from fxclone_training.trainer import use_threads
+
+SAMPLE_RATE = 48_000
+BLOCKS = (32, 64, 128, 1024)
+HEAVY_WEIGHTS = 50_000
+"""Models above this are timed over less sound."""
+
+SHAPES: dict[str, ArConfig] = {
+    "memoryless, 16 tanh": ArConfig(1, 0, 1, 16, "tanh"),
+    "ar m=4, 16 relu (RNN)": ArConfig(4, None, 1, 16, "relu"),
+    "ar m=16, 16 relu (RNN)": ArConfig(16, None, 1, 16, "relu"),
+    "ar m=32, 16 relu (RNN)": ArConfig(32, None, 1, 16, "relu"),
+    "ar m=4, 16 tanh (Scan)": ArConfig(4, None, 1, 16, "tanh"),
+    "ar m=16, 16 tanh (Scan)": ArConfig(16, None, 1, 16, "tanh"),
+    "ar m=32, 16 tanh (Scan)": ArConfig(32, None, 1, 16, "tanh"),
+    "seed m=128, 6 x 256 gelu": ArConfig(128, None, 6, 256, "gelu", skip=False),
+}
+
+
+def clone_of(name: str, graph: onnx.ModelProto, model: Callable[[Audio], Audio], weights: int, path: Path) -> Clone:
+    """Write a graph as a proven clone file."""
+    silence = np.zeros((1, 1), np.float32)
+    meta = CloneMeta(name, "ar", SAMPLE_RATE, SelfTest(silence, silence), parameters=weights)
+    return write_clone(
+        graph, meta, path, model=model, replay_sound=training_sound(0.5, SAMPLE_RATE, seed=9), force=True
+    )
+
+
+def untrained(config: ArConfig, seed: int) -> Ar:
+    """A model with small random weights, so that it is stable."""
+    model = Ar(config, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    return model
+
+
+def bare_call() -> onnx.ModelProto:
+    """Nothing at all: what the call from Python costs."""
+    graph = StreamingGraph()
+    graph.output("audio")
+    return graph.model()
+
+
+def empty_scan() -> onnx.ModelProto:
+    """A loop over samples that hands each on: what onnxruntime's Scan costs before any work is done in it."""
+    graph = StreamingGraph()
+    body = Scan(["last", "x"])
+    body.outputs = [body.op("Identity", "last"), body.op("Reshape", "x", graph.const(np.array([1, 1])))]
+    (stacked,) = graph.scan({"last": (1, 1)}, [(graph.op("Transpose", "audio", perm=[1, 0]), 1)], body, [1])
+    rows = graph.op("Squeeze", stacked, graph.const(np.array([1])))  # (T, 1, 1) -> (T, 1)
+    graph.output(graph.op("Transpose", rows, perm=[1, 0]))
+    return graph.model()
+
+
+def make_clones(shapes: dict[str, ArConfig], seed: int, folder: Path) -> dict[str, Clone]:
+    """Every shape as a clone file, and two that show what is overhead."""
+    overhead = {"nothing (the call alone)": bare_call(), "nothing, in a Scan": empty_scan()}
+    clones = {
+        name: clone_of(name, graph, lambda x: x, 0, folder / f"overhead-{place}.onnx")
+        for place, (name, graph) in enumerate(overhead.items())
+    }
+    for name, config in shapes.items():
+        model = untrained(config, seed)
+        path = folder / f"{len(clones)}.onnx"
+        weights = model.parameter_count
+        clones[name] = clone_of(name, export_ar(model), lambda x, m=model: run_freely(m, x), weights, path)
+    return clones
+
+
+def main() -> None:
+    ask = common.parser(__doc__.splitlines()[0], document="bench_live_cost.md")
+    ask.add_argument("--seconds", type=float, default=4.0, help="sound for each block size and round")
+    ask.add_argument("--rounds", type=int, default=5)
+    ask.add_argument("--render-seconds", type=float, default=60.0, help="length of the file to render")
+    ask.add_argument("--no-heavy", action="store_true", help="leave out the seed's shape")
+    options = ask.parse_args()
+    use_threads(1)
+    here = common.machine("onnxruntime", "onnx", "torch")
+    shapes = {name: config for name, config in SHAPES.items() if not (options.no_heavy and name.startswith("seed"))}
+    yardstick = common.Yardstick()
+    yardstick.measure(20)
+    with tempfile.TemporaryDirectory() as folder:
+        clones = make_clones(shapes, options.seed, Path(folder))
+        live = [live_row(name, clone, options, yardstick) for name, clone in clones.items()]
+        offline = [render_row(name, clone, options, Path(folder)) for name, clone in clones.items()]
+    matmul_ms = yardstick.seconds * 1e3
+    head = ["model", "weights", *(f"{block}" for block in BLOCKS), "x real time", "matmuls / s", "p99.9 ms", "worst ms"]
+    rows = [finish_row(row, yardstick.seconds) for row in live]
+    budget = 64 / SAMPLE_RATE * 1e3
+    page = f"""# What a clone costs while it plays
+
+{common.command()}
+
+Machine: {here}. One thread. Seed {options.seed}.
+
+Untrained models with small random weights, exported to clone files and run in onnxruntime through
+`fxclone.clone.Clone.process`, mono at {SAMPLE_RATE} Hz, on generated sound: {options.seconds:g} s for each block size
+and round, {options.rounds} rounds (above {HEAVY_WEIGHTS} weights: a tenth of it, {max(2, options.rounds // 2)} rounds).
+
+## Live
+
+- {", ".join(map(str, BLOCKS))}: microseconds a sample at that block size (mean of a round; median over rounds).
+  Real time at {SAMPLE_RATE} Hz is {1e6 / SAMPLE_RATE:.1f}.
+- The other columns are at 64-sample blocks, whose budget is {budget:.2f} ms. Matmuls / s: the cost of one second of
+  sound in the yardstick, 512 x 512 float32 matrix products in numpy ({matmul_ms:.2f} ms each, timed between the rounds
+  of this run). Compare runs and machines by this column, not by microseconds.
+- p99.9 and worst: over the blocks of all rounds. This machine is shared: a worst block that "nothing" has too is the
+  machine's, not the model's.
+
+{common.table(head, rows)}
+
+## Offline
+
+`fxclone.render.render_file` on a {options.render_seconds:g} s mono file, 24-bit WAV to 24-bit WAV, once (models above
+{HEAVY_WEIGHTS} weights: 2 s of sound).
+
+{common.table(["model", "seconds", "x real time"], offline)}"""
+    common.publish(page, "bench_live_cost.md", write=options.write)
+
+
+def live_row(name: str, clone: Clone, options, yardstick: common.Yardstick) -> tuple[str, int, list[common.Timing]]:
+    """Time one clone at every block size."""
+    heavy = clone.meta.parameters > HEAVY_WEIGHTS
+    dry = training_sound(options.seconds / (10 if heavy else 1), SAMPLE_RATE, seed=options.seed + 1)
+    rounds = max(2, options.rounds // 2) if heavy else options.rounds
+    timings = [common.time_blocks(clone, dry, block, rounds, yardstick) for block in BLOCKS]
+    return name, clone.meta.parameters, timings
+
+
+def finish_row(row: tuple[str, int, list[common.Timing]], yardstick_s: float) -> list[str]:
+    """Figures to text."""
+    name, weights, timings = row
+    at_64 = timings[BLOCKS.index(64)]
+    return [
+        name,
+        f"{weights:,}",
+        *(f"{timing.us_per_sample:.2f}" for timing in timings),
+        f"{1e6 / SAMPLE_RATE / at_64.us_per_sample:.1f}",
+        f"{at_64.us_per_sample * 1e-6 * SAMPLE_RATE / yardstick_s:.1f}",
+        f"{at_64.percentile_ms(99.9):.3f}",
+        f"{at_64.percentile_ms(100):.3f}",
+    ]
+
+
+def render_row(name: str, clone: Clone, options, folder: Path) -> list[str]:
+    """Render a file with one clone."""
+    seconds = 2.0 if clone.meta.parameters > HEAVY_WEIGHTS else options.render_seconds
+    source, target = folder / f"dry-{seconds:g}.wav", folder / "wet.wav"
+    if not source.exists():
+        write_sound(source, training_sound(seconds, SAMPLE_RATE, seed=options.seed + 2), SAMPLE_RATE, subtype="PCM_24")
+    report = render_file([clone], source, target, force=True)
+    return [name, f"{report.wall_s:.2f}", f"{report.times_real_time:.1f}"]
+
+
+if __name__ == "__main__":
+    main()
