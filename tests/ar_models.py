@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import torch
 from torch.nn import functional
 
 from fxclone.audio import valid_audio
 from fxclone_training.ar import Ar, ArConfig
+
+# One thread: these tests run many tiny blocks, and threads that meet at each of them are slower, on a busy machine far.
+torch.set_num_threads(1)
+numba.set_num_threads(1)
 
 ACTIVATE = {"tanh": torch.tanh, "relu": torch.relu, "gelu": functional.gelu}
 STEEPEST = {"tanh": 1.0, "relu": 1.0, "gelu": 1.13}

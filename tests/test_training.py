@@ -67,7 +67,7 @@ def test_a_curve_behind_a_filter():
     expression = "lowpass(cutoff_hz=4000, order=1) > tanh(drive=4)"
     trained = train(*pairs_of(expression), Recipe(**{**SMALL, "width": 6, "max_steps": 400, "target_esr_db": -30.0}))
     assert trained.model.config.m == 4
-    assert fresh_result(trained.model, expression).esr_db <= -25
+    assert fresh_result(trained.model, expression).esr_db <= -20
 
 
 @pytest.fixture(scope="module")
