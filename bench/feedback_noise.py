@@ -251,6 +251,8 @@ Machine: {said}.
   {AUDIBLE_DBFS:g} dBFS by more than {LEVEL_OFF_DB:g} dB; else *stable*.
 - One-step ESR is not a result: it stands here to show that it does not tell the two apart. Sum of gains: largest sum
   over k of |dy[n]/dy[n-k]| over 2 s; below 1 guarantees that errors die away.
+- The default setting was looked for: the failure depends on how smooth the sound is, and is rare on sound with noise,
+  clicks and sweeps. bench_feedback_noise_tried.md says what was tried.
 
 {common.table(head, counts)}
 

@@ -127,10 +127,10 @@ and round, {options.rounds} rounds (above {HEAVY_WEIGHTS} weights: a tenth of it
 
 ## Live
 
-- {", ".join(map(str, BLOCKS))}: microseconds a sample at that block size (mean of a round; median over rounds).
+- {", ".join(map(str, BLOCKS))}: microseconds a sample at that block size (of the median block).
   Real time at {SAMPLE_RATE} Hz is {1e6 / SAMPLE_RATE:.1f}.
 - The other columns are at 64-sample blocks, whose budget is {budget:.2f} ms. Matmuls / s: the cost of one second of
-  sound in the yardstick, 512 x 512 float32 matrix products in numpy ({matmul_ms:.2f} ms each, timed between the rounds
+  sound in the yardstick, 256 x 256 float32 matrix products in numpy ({matmul_ms:.3f} ms each, timed between the rounds
   of this run). Compare runs and machines by this column, not by microseconds.
 - p99.9 and worst: over the blocks of all rounds. This machine is shared: a worst block that "nothing" has too is the
   machine's, not the model's.
