@@ -12,12 +12,11 @@ import math
 import torch
 from torch import Tensor
 
-from fxclone_training.ar import Ar, ArState
-from fxclone_training.segments import SegmentSource, reference_power
+from fxclone_training.ar import Ar
+from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import UNUSABLE_DB, Session
+from fxclone_training.streams import Streams
 
-STREAM_S = 4.0
-"""A stream goes on this long before it starts anew."""
 GRADIENT_LIMIT = 1.0
 _WARM_UP = 20
 
@@ -28,11 +27,10 @@ def teacher_forced(session: Session, model: Ar) -> None:
     session.stage = "teacher-forced"
     device = model.b_out.device
     source = SegmentSource(
-        session.training,
+        Recording(session.training, model.config, device=str(device)),
         relative_weight=recipe.loss == "esr",
         relative_noise=recipe.noise_relative,
         generator=session.generator,
-        device=str(device),
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
     sigma, checked = recipe.noise_sigma, session.seconds
@@ -41,7 +39,8 @@ def teacher_forced(session: Session, model: Ar) -> None:
         session.spend()
         _set_rate(optimiser, recipe.learning_rate, session.steps, session.progress)
         segments = source.draw(recipe.batch, recipe.segment_samples, model.history_samples, sigma)
-        predicted = model.teacher_forced(segments.x[:, None], segments.y_noisy[:, None])[:, 0]
+        shown = segments.x[:, None], segments.y_noisy[:, None], segments.slow_x, segments.slow_y
+        predicted = model.teacher_forced(*shown)[:, 0]
         loss = ((predicted - segments.target) * segments.weight).square().mean()
         _descend(optimiser, model, loss)
         if session.steps % every == 0 and (recipe.max_steps or session.seconds - checked > 2.0):
@@ -59,7 +58,14 @@ def free_running(session: Session, model: Ar, *, learning_rate: float | None = N
     recipe = session.recipe
     session.stage = "free-running"
     top_rate = learning_rate or recipe.learning_rate
-    streams = Streams(session, recipe.batch, recipe.segment_samples)
+    streams = Streams(
+        Recording(session.training, model.config),
+        batch=recipe.batch,
+        block=recipe.segment_samples,
+        relative_weight=recipe.loss == "esr",
+        generator=session.generator,
+        sample_rate=session.training.sample_rate,
+    )
     optimiser = torch.optim.Adam(model.parameters(), lr=top_rate, betas=(0.9, 0.99))
     began, waited, step = session.progress, 0, 0
     state = streams.fresh_states(model)
@@ -80,56 +86,6 @@ def free_running(session: Session, model: Ar, *, learning_rate: float | None = N
             before = session.best_esr_db
             session.judge(model, loss_db=_db(loss), sigma=0.0)
             waited = 0 if session.best_esr_db < before - 0.02 else waited + 1
-
-
-class Streams:
-    """Passages of a pair that run side by side, block after block."""
-
-    def __init__(self, session: Session, batch: int, block: int) -> None:
-        self.x = torch.from_numpy(session.training.dry[0].copy())
-        self.y = torch.from_numpy(session.training.wet[0].copy())
-        self.batch, self.block, self.generator = batch, block, session.generator
-        self.blocks_per_stream = max(2, int(STREAM_S * session.training.sample_rate / block))
-        self.relative = session.recipe.loss == "esr"
-        self.age = torch.randint(0, self.blocks_per_stream, (batch,), generator=self.generator)  # staggered
-        self.position = self._places(batch)
-        self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
-        self.power = torch.zeros(batch, 1)
-
-    def _places(self, count: int) -> Tensor:
-        return torch.randint(0, max(1, len(self.x) - self.block), (count,), generator=self.generator)
-
-    def _past(self, signal: Tensor, position: Tensor, samples: int) -> Tensor:
-        index = position[:, None] - samples + torch.arange(samples)
-        return signal[index.clamp(min=0)].masked_fill(index < 0, 0.0)
-
-    def fresh_states(self, model: Ar) -> ArState:
-        """The true past at every stream's position."""
-        return ArState(
-            self._past(self.x, self.position, model.config.m - 1),
-            self._past(self.y, self.position, model.config.taps_y),
-        )
-
-    def next_block(self, model: Ar, state: ArState) -> tuple[Tensor, Tensor, Tensor, ArState]:
-        """x (batch, block), y (batch, block), weight (batch, 1), and the state with streams that ended begun anew."""
-        over = (self.age >= self.blocks_per_stream) | (self.position + self.block > len(self.x))
-        if bool(over.any()):
-            count = int(over.sum())
-            self.position[over] = self._places(count)
-            self.age[over] = 0
-            self.power[over] = 0
-            fresh = self.fresh_states(model)
-            state = ArState(torch.where(over[:, None], fresh.x, state.x), torch.where(over[:, None], fresh.y, state.y))
-        index = self.position[:, None] + torch.arange(self.block)
-        x, y = self.x[index], self.y[index]
-        power = reference_power(
-            x.square().mean(1, keepdim=True), y.square().mean(1, keepdim=True), self.mean_x, self.mean_y
-        )
-        self.power = torch.maximum(power, 0.9 * self.power)  # a note's own level, not a gap's
-        weight = self.power.rsqrt() if self.relative else torch.ones_like(self.power)
-        self.position = self.position + self.block
-        self.age += 1
-        return x, y, weight, state
 
 
 def _descend(optimiser: torch.optim.Optimizer, model: Ar, loss: Tensor) -> None:

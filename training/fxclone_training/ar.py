@@ -2,6 +2,10 @@
 
     y[n] = mlp(x[n], x[n-1], ..., x[n-m+1],  y[n-1], ..., y[n-m+1])  +  the same window times a linear skip
 
+With `averages` and `envelopes` the window reaches further back: leaky averages of x, y, |x| and |y| at time constants
+up to seconds, carried as state. They are the recursive form of a pyramid of averages; a filter with poles near 1 or a
+compressor's gain is out of reach of taps alone.
+
 It sees m inputs, **the newest included** (the row that predicts y[n] contains x[n]; a published notebook leaves it out
 and predicts a sample ahead of its newest input), and m-1 of its own past outputs. Three ways to run the same weights:
 
@@ -16,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +45,8 @@ class ArConfig:
         ``tanh``, ``relu`` or ``gelu``.
     skip : bool
         A linear path from both windows to the output.
+    averages, envelopes : tuple of float
+        Time constants, in samples, of leaky averages of x and y, and of |x| and |y|.
     """
 
     m: int = 64
@@ -48,8 +55,15 @@ class ArConfig:
     width: int = 24
     activation: str = "tanh"
     skip: bool = True
+    averages: tuple[float, ...] = ()
+    envelopes: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, constants in (("averages", self.averages), ("envelopes", self.envelopes)):
+            if not all(1 < constant <= 1e7 for constant in constants) or len(constants) > 64:
+                raise UsageError(f"ar model: {name} are {constants}; expected at most 64 of 1 to 1e7 samples")
+        if self.envelopes and self.taps_y == 0:
+            raise UsageError("ar model: envelopes need at least one past output")
         for name, value, low, high in (
             ("m", self.m, 1, 4096),
             ("past_outputs", self.taps_y, 0, 4096),
@@ -68,26 +82,49 @@ class ArConfig:
         """Past outputs seen."""
         return self.m - 1 if self.past_outputs is None else self.past_outputs
 
+    @property
+    def slow(self) -> int:
+        """Averages and envelopes of each of x and y."""
+        return len(self.averages) + len(self.envelopes)
+
+    @property
+    def seen_x(self) -> int:
+        """Numbers that the model sees of the input: taps, then averages, then envelopes."""
+        return self.m + self.slow
+
+    @property
+    def seen_y(self) -> int:
+        """Numbers that it sees of its past outputs."""
+        return self.taps_y + self.slow
+
+    def rates(self) -> npt.NDArray[np.float32]:
+        """How far each average and envelope moves towards its input in one sample."""
+        constants = np.array([*self.averages, *self.envelopes], dtype=np.float64)
+        return (1 - np.exp(-1 / constants)).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class ArState:
-    """What an ``ar`` model remembers: the last inputs and its own last outputs, oldest first."""
+    """What an ``ar`` model remembers: the last inputs and its own last outputs, oldest first, and its slow values."""
 
     x: Tensor  # (batch, m-1)
     y: Tensor  # (batch, taps_y)
+    slow_x: Tensor  # (batch, slow)
+    slow_y: Tensor  # (batch, slow)
 
     def detach(self) -> ArState:
         """The same values, cut from the graph."""
-        return ArState(self.x.detach(), self.y.detach())
+        return ArState(self.x.detach(), self.y.detach(), self.slow_x.detach(), self.slow_y.detach())
 
 
 class Ar(nn.Module):
-    """The autoregressive next-sample model. Windows are stored newest first: column j weighs lag j."""
+    """The autoregressive next-sample model. Windows lie newest first, column j weighs lag j; slow values follow."""
 
     def __init__(self, config: ArConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        m, K, H, L = config.m, config.taps_y, config.width, config.layers
+        m, K, H, L = config.seen_x, config.seen_y, config.width, config.layers
+        self.rates = config.rates()
 
         def normal(*shape: int, scale: float) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape, generator=generator) * scale)
@@ -121,7 +158,10 @@ class Ar(nn.Module):
     def fresh_state(self, batch: int) -> ArState:
         """Silence before the first sample."""
         zeros = self.b_out.new_zeros
-        return ArState(zeros(batch, self.config.m - 1), zeros(batch, self.config.taps_y))
+        slow = self.config.slow
+        return ArState(
+            zeros(batch, self.config.m - 1), zeros(batch, self.config.taps_y), zeros(batch, slow), zeros(batch, slow)
+        )
 
     def forward(self, x: Tensor, state: ArState) -> tuple[Tensor, ArState]:
         """Run freely: past outputs are the model's own.
@@ -138,36 +178,54 @@ class Ar(nn.Module):
             Carried on. Gradients flow through the block, not into the state before it.
         """
         heard = torch.cat([state.x, x[:, 0]], 1)  # (B, m-1+T)
-        y = self.run(*self.input_part(heard), state.y)
+        slow_x = self.slow_values(x[:, 0], state.slow_x)
+        y, slow_y = self.run(*self.input_part(heard, slow_x), state)
         said = torch.cat([state.y, y], 1)
         tail = said.shape[1] - self.config.taps_y
-        return y[:, None], ArState(heard[:, heard.shape[1] - self.config.m + 1 :], said[:, tail:])
+        return y[:, None], ArState(
+            heard[:, heard.shape[1] - self.config.m + 1 :], said[:, tail:], slow_x[:, -1], slow_y
+        )
 
-    def run(self, u: Tensor, v: Tensor, past: Tensor) -> Tensor:
-        """The recursion alone: u (B, T, H) and v (B, T) of `input_part`, past outputs (B, taps_y), to y (B, T)."""
+    def run(self, u: Tensor, v: Tensor, state: ArState) -> tuple[Tensor, Tensor]:
+        """The recursion alone: u (B, T, H) and v (B, T) of `input_part` to y (B, T), and the slow values after."""
         weights = (self.w_y, self.skip_y, self.hidden, self.b_hidden, self.out)
-        y: Tensor = _FreeRun.apply(u, v, past, *weights, self.config.activation)  # type: ignore[no-untyped-call]
-        return y
+        y, slow_y = _FreeRun.apply(u, v, state.y, state.slow_y, *weights, self.config, self.rates)  # type: ignore[no-untyped-call]
+        return y, slow_y
 
-    def teacher_forced(self, x: Tensor, y_noisy: Tensor) -> Tensor:
+    def slow_values(self, signal: Tensor, before: Tensor) -> Tensor:
+        """Averages and envelopes of ``signal`` (B, T): (B, T+1, slow), the first row being ``before``. No gradients."""
+        if self.config.slow == 0:
+            return signal.new_zeros(signal.shape[0], signal.shape[1] + 1, 0)
+        out = kernels.leaky(_array(signal), _array(before), self.rates, len(self.config.averages))
+        return torch.from_numpy(out).to(signal.device)
+
+    def teacher_forced(
+        self, x: Tensor, y_noisy: Tensor, slow_x: Tensor | None = None, slow_y: Tensor | None = None
+    ) -> Tensor:
         """Predict every sample from the recording.
 
         Parameters
         ----------
         x, y_noisy : Tensor [shape=(batch, 1, history + samples)]
-            ``history = max(m - 1, taps_y)`` samples lead in; column n of both is the same moment.
+            ``history = history_samples`` samples lead in; column n of both is the same moment.
+        slow_x, slow_y : Tensor [shape=(batch, slow)] or None
+            Averages and envelopes up to the lead-in's end; None for zero.
 
         Returns
         -------
         Tensor [shape=(batch, 1, samples)]
             The prediction of y, for the samples after the lead-in.
         """
-        m, K = self.config.m, self.config.taps_y
-        history = max(m - 1, K)
-        u, v = self.input_part(x[:, 0, history - m + 1 :])
+        m, K, history = self.config.m, self.config.taps_y, self.history_samples
+        zeros = x.new_zeros(x.shape[0], self.config.slow)
+        slow_x = self.slow_values(x[:, 0, history:], zeros if slow_x is None else slow_x)
+        u, v = self.input_part(x[:, 0, history - m + 1 :], slow_x)
+        if self.config.slow:
+            past_slow = self.past_slow_values(y_noisy[:, 0], zeros if slow_y is None else slow_y)
+            u, v = u + past_slow @ self.w_y[:, K:].T, v + past_slow @ self.skip_y[K:]
         if K:
             past = y_noisy[:, :, history - K : -1]
-            weights = torch.cat([self.w_y, self.skip_y[None]]).flip(-1)[:, None]
+            weights = torch.cat([self.w_y[:, :K], self.skip_y[None, :K]]).flip(-1)[:, None]
             back = functional.conv1d(past, weights)  # (B, H+1, T)
             u, v = u + back[:, :-1].transpose(1, 2), v + back[:, -1]
         h = self.activate(u)
@@ -180,11 +238,28 @@ class Ar(nn.Module):
         """Lead-in that `teacher_forced` needs."""
         return max(self.config.m - 1, self.config.taps_y)
 
-    def input_part(self, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """All that depends on the input alone: (B, m-1+T) -> u (B, T, H), v (B, T)."""
-        weights = torch.cat([self.w_x, self.skip_x[None]]).flip(-1)[:, None]
+    def past_slow_values(self, heard: Tensor, before: Tensor) -> Tensor:
+        """What the model sees of the slow past: (B, history + T) -> (B, T, slow).
+
+        Averages up to y[n-1], envelopes up to y[n-2]; ``before`` holds both at the lead-in's end.
+        """
+        y = heard[:, self.history_samples :]
+        values = self.slow_values(y, before)[:, :-1]
+        if self.config.envelopes:
+            late = heard[:, self.history_samples - 1 : -1]
+            averages = len(self.config.averages)
+            values = torch.cat([values[..., :averages], self.slow_values(late, before)[:, :-1, averages:]], -1)
+        return values
+
+    def input_part(self, heard: Tensor, slow: Tensor) -> tuple[Tensor, Tensor]:
+        """All that depends on the input alone: (B, m-1+T) and slow values (B, T+1, slow) -> u (B, T, H), v (B, T)."""
+        m = self.config.m
+        weights = torch.cat([self.w_x[:, :m], self.skip_x[None, :m]]).flip(-1)[:, None]
         part = functional.conv1d(heard[:, None], weights)  # (B, H+1, T)
-        return part[:, :-1].transpose(1, 2) + self.b_in, part[:, -1] + self.b_out
+        u, v = part[:, :-1].transpose(1, 2) + self.b_in, part[:, -1] + self.b_out
+        if self.config.slow:
+            u, v = u + slow[:, 1:] @ self.w_x[:, m:].T, v + slow[:, 1:] @ self.skip_x[m:]
+        return u, v
 
     def activate(self, a: Tensor) -> Tensor:
         """Apply the activation function of the hidden layers."""
@@ -196,27 +271,34 @@ class _FreeRun(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, v: Tensor, past: Tensor, w_y: Tensor, skip: Tensor, hidden: Tensor, bias: Tensor,
-        out: Tensor, activation: str,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any, u: Tensor, v: Tensor, past: Tensor, slow: Tensor, w_y: Tensor, skip: Tensor, hidden: Tensor,
+        bias: Tensor, out: Tensor, config: ArConfig, rates: kernels.F32,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         B, T, H = u.shape
-        code = kernels.ACTIVATIONS[activation]
+        code, averages = kernels.ACTIVATIONS[config.activation], len(config.averages)
         keep = any(ctx.needs_input_grad)
-        arrays = [_array(t) for t in (u, v, past.flip(-1), w_y.t(), skip, hidden, bias, out)]
+        weights = [_array(t) for t in (w_y.t(), skip, hidden, bias, out)]
         pre = np.empty((B, T if keep else 1, hidden.shape[0] + 1, H), np.float32)
         post = np.empty_like(pre)
-        y = kernels.free_run(*arrays, code, pre, post)
-        ctx.arrays, ctx.code, ctx.pre, ctx.post, ctx.y = arrays[2:], code, pre, post, y
-        return torch.from_numpy(y).to(u.device)
+        track = np.empty((B, T + 1, config.slow), np.float32)
+        track[:, 0] = slow.detach().cpu().numpy()
+        before = _array(past.flip(-1))
+        y = kernels.free_run(_array(u), _array(v), before, track, rates, averages, *weights, code, pre, post)
+        ctx.saved = (y, before, track, rates, averages, *weights), code, pre, post
+        after = torch.from_numpy(track[:, -1].copy()).to(u.device)
+        ctx.mark_non_differentiable(after)
+        return torch.from_numpy(y).to(u.device), after
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        past, *weights = ctx.arrays  # fb, skip, hidden, bias, out
-        sums = [np.zeros((len(ctx.y), *array.shape), np.float32) for array in weights]
-        gu, gv = kernels.free_run_backward(_array(grad), ctx.y, past, *weights, ctx.code, ctx.pre, ctx.post, *sums)
+    def backward(ctx: Any, grad: Tensor, _after: Tensor) -> Any:
+        run, code, pre, post = ctx.saved
+        weights = run[5:]  # fb, skip, hidden, bias, out
+        sums = [np.zeros((len(run[0]), *array.shape), np.float32) for array in weights]
+        gu, gv = kernels.free_run_backward(_array(grad), *run, code, pre, post, *sums)
         fb, skip, hidden, bias, out = (torch.from_numpy(total.sum(0)).to(grad.device) for total in sums)
         back = torch.from_numpy
-        return back(gu).to(grad.device), back(gv).to(grad.device), None, fb.t(), skip, hidden, bias, out, None
+        inputs = back(gu).to(grad.device), back(gv).to(grad.device), None, None
+        return *inputs, fb.t(), skip, hidden, bias, out, None, None
 
 
 def _array(tensor: Tensor) -> kernels.F32:

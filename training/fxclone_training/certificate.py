@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from fxclone.audio import Audio
-from fxclone_training.ar import Ar, ArState
+from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import design, feedback_gains
 from fxclone_training.segments import Segments
 from fxclone_training.session import run_freely
@@ -60,7 +61,8 @@ def small_gain(model: Ar, dry: Audio, *, block: int = 8192) -> float:
     for start in range(history, x.shape[1] - 1, block):
         part = slice(start - history, min(start + block, x.shape[1]))
         target = y[:, start : part.stop]
-        z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1)))
+        slow = torch.zeros(1, model.config.slow)  # its value does not matter for the gains of taps
+        z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1), slow, slow))
         worst = max(worst, float(feedback_gains(model, z).abs().sum(1).max()))
     return worst
 
@@ -81,7 +83,8 @@ def _twins(model: Ar, dry: Audio) -> tuple[float | None, int | None]:
     _, state = model(torch.from_numpy(dry[:, :half])[None], model.fresh_state(1))
     rest = torch.from_numpy(dry[:, half:])[None]
     generator = torch.Generator().manual_seed(0)
-    shaken = ArState(state.x, state.y + DISTURBANCE * torch.randn(state.y.shape, generator=generator))
+    shake = DISTURBANCE * torch.randn(state.y.shape, generator=generator)
+    shaken = replace(state, y=state.y + shake, slow_y=state.slow_y + DISTURBANCE)
     one, _ = model(rest, state)
     other, _ = model(rest, shaken)
     apart = (one - other)[0, 0].abs().numpy()

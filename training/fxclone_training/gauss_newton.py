@@ -17,17 +17,19 @@ Wright, Numerical Optimization, 10.3). Two kinds of error:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from scipy import linalg
 from torch import Tensor
+from torch.nn import functional
 
 from fxclone_training import kernels
 from fxclone_training.ar import Ar, ArState
 from fxclone_training.segments import Segments, SegmentSource
+from fxclone_training.streams import Streams
 
 MAX_PARAMETERS = 2600
 """Above this a step takes seconds (its cost grows with the square), and Adam is the better choice."""
@@ -35,7 +37,7 @@ ROWS = 32_768
 MIN_ROWS = 8_192
 ROWS_PER_PARAMETER = 60
 ONE_STEP_SEGMENT = 256
-FREE_RUN_SEGMENT = 1_024
+FREE_RUN_BLOCK = 1_024
 _CHUNK = 8_192
 _RIDGE = 1e-9
 """Per row, on every weight: what the sound leaves undetermined stays where it is."""
@@ -85,38 +87,51 @@ class OneStep:
 
 
 class FreeRun:
-    """Past outputs of the model itself, from the true past at the start of each passage."""
+    """Past outputs of the model itself: the next block of streams that carry its state."""
 
-    def __init__(self, model: Ar, source: SegmentSource) -> None:
+    def __init__(self, model: Ar, streams: Streams) -> None:
         self.model = model
-        self.segments = source.draw(
-            row_count(model) // FREE_RUN_SEGMENT, FREE_RUN_SEGMENT, model.history_samples, sigma=0.0
+        state = streams.state if streams.state is not None else streams.fresh_states(model)
+        x, y, weight, state = streams.next_block(model, state)
+        history = model.history_samples
+        led = [functional.pad(past, (history - past.shape[1], 0)) for past in (state.x, state.y)]
+        self.segments = Segments(
+            torch.cat([led[0], x], 1), torch.cat([led[1], y], 1), y, weight, state.slow_x, state.slow_y
         )
-        self.rows = self.segments.target.numel()
+        self.rows = y.numel()
+        self.streams = streams
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Problem`."""
-        model, K, samples = self.model, self.model.config.taps_y, self.segments.target.shape[1]
-        together = _CHUNK // samples
+        model, samples = self.model, self.segments.target.shape[1]
+        together = max(1, _CHUNK // samples)
         for start in range(0, len(self.segments.x), together):
             segments = self.segments.part(start, start + together)
-            own = self._run(segments)
+            own, _ = self._run(segments)
             heard = torch.cat([segments.y_noisy[:, : model.history_samples], own], 1)
-            z, target, weight = design(model, Segments(segments.x, heard, segments.target, segments.weight))
+            z, target, weight = design(model, replace(segments, y_noisy=heard))
             _, jacobian = predict_with_jacobian(model, z)
-            gains = feedback_gains(model, z).view(-1, samples, K).numpy()
-            kernels.through_feedback(jacobian.view(-1, samples, jacobian.shape[1]).numpy(), gains)
+            gains = feedback_gains(model, z).view(-1, samples, model.config.seen_y).numpy()
+            kernels.through_feedback(
+                jacobian.view(-1, samples, jacobian.shape[1]).numpy(),
+                gains,
+                model.rates,
+                len(model.config.averages),
+                own.numpy(),
+            )
             yield (own.flatten() - target) * weight, jacobian * weight[:, None]
 
     def cost(self) -> float:
         """See `Problem`."""
-        return _sum_of_squares((self._run(self.segments) - self.segments.target) * self.segments.weight)
+        own, after = self._run(self.segments)
+        total = _sum_of_squares((own - self.segments.target) * self.segments.weight)
+        self.streams.state = after if np.isfinite(total) else None
+        return total
 
-    def _run(self, segments: Segments) -> Tensor:
-        m, K, history = self.model.config.m, self.model.config.taps_y, self.model.history_samples
-        state = ArState(segments.x[:, history - m + 1 : history], segments.y_noisy[:, history - K : history])
-        own: Tensor = self.model(segments.x[:, None, history:], state)[0]
-        return own[:, 0]
+    def _run(self, segments: Segments) -> tuple[Tensor, ArState]:
+        history = self.model.history_samples
+        own, after = self.model(segments.x[:, None, history:], segments.state(self.model))
+        return own[:, 0], after
 
 
 class GaussNewton:
@@ -165,7 +180,7 @@ def row_count(model: Ar) -> int:
 
 
 def feedback_gains(model: Ar, z: Tensor) -> Tensor:
-    """Derivative of y[n] by each past output, (rows, taps_y): what small-gain certificates are made of."""
+    """Derivative of y[n] by all that it hears of its past, (rows, seen_y): what small-gain certificates are made of."""
     back = _input_slopes(model, z)
     gains: Tensor = back @ model.w_y + model.skip_y
     return gains
@@ -180,12 +195,15 @@ def trained(model: Ar) -> list[Tensor]:
 
 
 def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
-    """Windows as rows: z (rows, m + taps_y) newest first, target (rows,), weight (rows,)."""
+    """All that the model sees, as rows: z (rows, seen_x + seen_y), target (rows,), weight (rows,)."""
     m, K, history = model.config.m, model.config.taps_y, model.history_samples
-    z_x = segments.x[:, history - m + 1 :].unfold(1, m, 1).flip(-1)  # (B, T, m)
-    parts = [z_x]
+    parts = [segments.x[:, history - m + 1 :].unfold(1, m, 1).flip(-1)]  # (B, T, m), newest first
+    if model.config.slow:
+        parts.append(model.slow_values(segments.x[:, history:], segments.slow_x)[:, 1:])
     if K:
         parts.append(segments.y_noisy[:, history - K : -1].unfold(1, K, 1).flip(-1))
+    if model.config.slow:
+        parts.append(model.past_slow_values(segments.y_noisy, segments.slow_y))
     z = torch.cat(parts, -1).flatten(0, 1)
     return z, segments.target.flatten(), segments.weight.expand_as(segments.target).flatten()
 
@@ -204,7 +222,7 @@ def predict(model: Ar, z: Tensor) -> Tensor:
 
 def predict_with_jacobian(model: Ar, z: Tensor) -> tuple[Tensor, Tensor]:
     """The answer to each window (rows,), and its derivative by every trained weight (rows, weights)."""
-    m, K = model.config.m, model.config.taps_y
+    seen_x = model.config.seen_x
     sums, activations = _layers(model, z)
     back = _slope(model, sums[-1], activations[-1]) * model.out  # d answer / d sum of the last layer
     hidden, biases = [], []
@@ -213,8 +231,8 @@ def predict_with_jacobian(model: Ar, z: Tensor) -> tuple[Tensor, Tensor]:
         biases.append(back)
         back = (back @ model.hidden[layer - 1].T) * _slope(model, sums[layer - 1], activations[layer - 1])
     columns = [
-        (back[:, :, None] * z[:, None, :m]).flatten(1),
-        (back[:, :, None] * z[:, None, m : m + K]).flatten(1),
+        (back[:, :, None] * z[:, None, :seen_x]).flatten(1),
+        (back[:, :, None] * z[:, None, seen_x:]).flatten(1),
         back,
         *reversed(hidden),
         *reversed(biases),

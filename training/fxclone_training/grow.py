@@ -13,17 +13,31 @@ and the free-running error says which to keep. Last come steps on the free-runni
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from fxclone_training.ar import Ar, ArConfig
-from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, Problem, design, last_layer
-from fxclone_training.segments import SegmentSource
+from fxclone_training.gauss_newton import (
+    FREE_RUN_BLOCK,
+    FreeRun,
+    GaussNewton,
+    OneStep,
+    Problem,
+    design,
+    last_layer,
+    row_count,
+)
+from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import Session, clone_of
+from fxclone_training.streams import Streams
 
 SIZES = (1, 4, 16, 32)
+SLOW_FROM, SLOW_TAPS = 16, 8
+"""Windows of this size on have slow values; these then replace the farther past outputs."""
+AVERAGES_MS = (0.09, 180.0)
+ENVELOPES_MS = (1.1, 1300.0)
+"""Span of the time constants."""
 HARDLY_LINEAR_DB = -15.0
 """Free-running, a linear model of 32 inputs that is no better will not be saved by more of them."""
 LINEAR_SIZES = (1, 8, 32, 96)
@@ -58,18 +72,13 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
         The best model of all sizes; of the size asked for, if the recipe names one.
     """
     recipe = session.recipe
-    source = SegmentSource(
-        session.training,
-        relative_weight=recipe.loss == "esr",
-        relative_noise=recipe.noise_relative,
-        generator=session.generator,
-    )
     if start is not None:
-        return _settle(session, source, start)
+        return _settle(session, _source(session, start.config), start)
     sizes = window_sizes(recipe.m)
-    linear(session, source)
+    linear(session, _source(session, ArConfig()))
     best = None
     for m in sizes:
+        source = _source(session, _config(session, m, "tanh"))
         starts = _starts(session, source, m, best)
         model = starts[0] if len(starts) == 1 else _race(session, source, starts)
         model = _settle(session, source, model)
@@ -122,16 +131,21 @@ def window_sizes(m: int | None) -> list[int]:
 
 
 def widen(model: Ar, config: ArConfig) -> Ar:
-    """The same function with a larger window: new weights are zero."""
+    """The same function with a larger window, or with slow values that it had not: new weights are zero."""
     wide = Ar(config)
-    state = model.state_dict()
+    state, before = model.state_dict(), model.config
+    slow = before.slow if (before.averages, before.envelopes) == (config.averages, config.envelopes) else 0
+    taps = {"w_x": (before.m, config.m), "skip_x": (before.m, config.m)}
+    taps |= {"w_y": (before.taps_y, config.taps_y), "skip_y": (before.taps_y, config.taps_y)}
     for name, value in wide.state_dict().items():
         old = state[name]
-        if old.shape == value.shape:
+        if name not in taps:
             value.copy_(old)
-        else:
-            value.zero_()
-            value[..., : old.shape[-1]] = old
+            continue
+        had, has = taps[name]
+        value.zero_()
+        value[..., :had] = old[..., :had]
+        value[..., has : has + slow] = old[..., had : had + slow]
     return wide
 
 
@@ -151,7 +165,7 @@ def linear_start(model: Ar, source: SegmentSource, sigma: float) -> float:
         exact = torch.linalg.solve(normal, rows.T @ aim)
         left = float((rows @ exact - aim).square().mean())
         solution = exact.float()
-        skip_x, skip_y, out, b_out = solution.split([model.config.m, model.config.taps_y, model.config.width, 1])
+        skip_x, skip_y, out, b_out = solution.split([model.config.seen_x, model.config.seen_y, model.config.width, 1])
         for parameter, value in (
             (model.skip_x, skip_x),
             (model.skip_y, skip_y),
@@ -162,15 +176,39 @@ def linear_start(model: Ar, source: SegmentSource, sigma: float) -> float:
     return _to_db(left)
 
 
+def _source(session: Session, config: ArConfig) -> SegmentSource:
+    return SegmentSource(
+        Recording(session.training, config),
+        relative_weight=session.recipe.loss == "esr",
+        relative_noise=session.recipe.noise_relative,
+        generator=session.generator,
+    )
+
+
+def _config(session: Session, m: int, activation: str) -> ArConfig:
+    """The model of a window size: the larger ones have slow values too."""
+    recipe, rate = session.recipe, session.training.sample_rate
+    taps = m - 1 if recipe.past_outputs is None else recipe.past_outputs if m == recipe.m else m - 1
+    if recipe.m is None and m >= SLOW_FROM:
+        taps = min(taps, SLOW_TAPS)
+    slow = m >= SLOW_FROM or (recipe.m is not None and m == recipe.m)
+    averages = _constants(recipe.averages, AVERAGES_MS, rate) if slow else ()
+    envelopes = _constants(recipe.envelopes, ENVELOPES_MS, rate) if slow and taps else ()
+    return ArConfig(m, taps, recipe.layers, recipe.width, activation, recipe.skip, averages, envelopes)
+
+
+def _constants(count: int, span_ms: tuple[float, float], sample_rate: int) -> tuple[float, ...]:
+    """Log-spaced time constants, in samples."""
+    return tuple(float(value) for value in np.geomspace(*span_ms, count) * sample_rate / 1e3) if count else ()
+
+
 def _starts(session: Session, source: SegmentSource, m: int, before: Ar | None) -> list[Ar]:
     recipe = session.recipe
-    taps = m - 1 if recipe.past_outputs is None else min(recipe.past_outputs, m - 1 if m != recipe.m else 4096)
     if before is not None:
-        config = replace(before.config, m=m, past_outputs=taps)
+        config = _config(session, m, before.config.activation)
         return [widen(before, config), _fresh(session, source, config)]
     activations = ("relu", "tanh") * 2 if recipe.activation == "auto" else (recipe.activation,) * 2
-    configs = [ArConfig(m, taps, recipe.layers, recipe.width, name, recipe.skip) for name in activations]
-    return [_fresh(session, source, config) for config in configs]
+    return [_fresh(session, source, _config(session, m, name)) for name in activations]
 
 
 def _fresh(session: Session, source: SegmentSource, config: ArConfig) -> Ar:
@@ -183,7 +221,7 @@ def _fresh(session: Session, source: SegmentSource, config: ArConfig) -> Ar:
             parameter.zero_()  # silent units: the first least squares is the linear prediction alone
         linear_start(model, source, session.recipe.noise_sigma)
         scale = slopes / model.skip_x.abs().sum().clamp(min=1e-3)
-        newest = torch.zeros(config.m)
+        newest = torch.zeros(config.seen_x)
         newest[0] = 1
         along = (torch.arange(units) % 2 == 1)[:, None] & (config.m > 1)
         model.w_x.copy_(torch.where(along, scale[:, None] * model.skip_x, slopes[:, None] * newest))
@@ -209,15 +247,28 @@ def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int
     for freely in (False, True) if model.config.taps_y and session.recipe.free_running else (False,):
         every = 10 if model.config.m == 1 else 2
         optimiser, waited, look = GaussNewton(model), 0, 0
+        streams = None
         if freely:
             model.load_state_dict(best.state_dict())
+            streams = _streams(session, source, model)
         while waited < patience or (look < ANNEAL_LOOKS and not freely and model.config.taps_y):
             sigma = 0.0 if freely else _sigma(session, look)
-            esr_db = _run(session, source, model, every, sigma, optimiser)
+            esr_db = _run(session, source, model, every, sigma, optimiser, streams)
             waited, look = 0 if esr_db < best_esr - 0.3 else waited + 1, look + 1
             if esr_db < best_esr:
                 best_esr, best = esr_db, clone_of(model)
     return best
+
+
+def _streams(session: Session, source: SegmentSource, model: Ar) -> Streams:
+    return Streams(
+        source.recording,
+        batch=max(4, row_count(model) // FREE_RUN_BLOCK),
+        block=FREE_RUN_BLOCK,
+        relative_weight=session.recipe.loss == "esr",
+        generator=session.generator,
+        sample_rate=session.training.sample_rate,
+    )
 
 
 def _sigma(session: Session, look: int) -> float:
@@ -233,15 +284,16 @@ def _run(
     steps: int,
     sigma: float,
     optimiser: GaussNewton | None = None,
+    streams: Streams | None = None,
 ) -> float:
-    """Some steps with feedback noise ``sigma``, or running freely if it is 0; returns the free-running error after."""
+    """Some steps with feedback noise ``sigma``, or freely on ``streams``; returns the free-running error after."""
     optimiser = optimiser or GaussNewton(model)
     loss = math.nan
     for _ in range(steps):
         session.spend()
-        problem: Problem = OneStep(model, source, sigma) if sigma else FreeRun(model, source)
+        problem: Problem = FreeRun(model, streams) if streams else OneStep(model, source, sigma)
         loss = optimiser.step(problem).after
-    session.stage = f"{'one-step' if sigma else 'free-running'} m={model.config.m}"
+    session.stage = f"{'free-running' if streams else 'one-step'} m={model.config.m}"
     return session.judge(model, loss_db=_to_db(loss), sigma=sigma)
 
 

@@ -3,11 +3,13 @@
 A Python loop over time in torch costs tens of microseconds a sample; these kernels cost a few tenths. They compute one
 thing, the recursion
 
-    a_1[n] = u[n] + sum_k fb[k] y[n-1-k],   h_1 = act(a_1),   h_l = act(W_l h_{l-1} + b_l)
-    y[n]   = v[n] + sum_k skip[k] y[n-1-k] + out . h_L[n]
+    a_1[n] = u[n] + sum_k fb[k] p_k[n],   h_1 = act(a_1),   h_l = act(W_l h_{l-1} + b_l)
+    y[n]   = v[n] + sum_k skip[k] p_k[n] + out . h_L[n]
 
-where u and v, everything that depends on the input alone, come in ready. The gradients are exact for the block given
-(the y before the block are constants: truncated backpropagation through time).
+where u and v, everything that depends on the input alone, come in ready, and p is the past: y[n-1] ... y[n-K], then
+leaky averages s += alpha (y - s) up to y[n-1], then envelopes s += alpha (|y| - s) up to y[n-2] (one sample later, so
+that the whole recursion folds into one recurrent node). The gradients are exact for the block given (what came before
+it is constant: truncated backpropagation through time).
 """
 
 from __future__ import annotations
@@ -84,9 +86,12 @@ def _derivative(a: F32, h: F32, g: F32, code: int) -> None:
 def free_run(
     u: F32,  # (B, T, H)
     v: F32,  # (B, T)
-    past: F32,  # (B, K): y before the block, newest first
-    fb: F32,  # (K, H)
-    skip: F32,  # (K,)
+    past: F32,  # (B, K): y before the block, newest first; at least one if there are envelopes
+    slow: F32,  # (B, T+1, S): averages, then envelopes; the first row holds their values before the block
+    alpha: F32,  # (S,)
+    averages: int,  # how many of the S are averages
+    fb: F32,  # (K+S, H)
+    skip: F32,  # (K+S,)
     hidden: F32,  # (L-1, H, H), input-major: h_in @ W
     bias: F32,  # (L-1, H)
     out: F32,  # (H,)
@@ -96,7 +101,7 @@ def free_run(
 ) -> F32:  # (B, T)
     """Run the model on its own outputs."""
     B, T, H = u.shape
-    K = fb.shape[0]
+    K, S = past.shape[1], alpha.shape[0]
     L = hidden.shape[0] + 1
     keep = pre.shape[1] == T
     y = np.empty((B, T), np.float32)
@@ -112,6 +117,12 @@ def free_run(
                 value = y[b, m] if m >= 0 else past[b, -m - 1]
                 total += skip[k] * value
                 weights = fb[k]
+                for i in range(H):
+                    a[i] += weights[i] * value
+            for j in range(S):
+                value = slow[b, n, j]
+                total += skip[K + j] * value
+                weights = fb[K + j]
                 for i in range(H):
                     a[i] += weights[i] * value
             _activate(a, post[b, row, 0], code)
@@ -130,7 +141,14 @@ def free_run(
             dot = np.float32(0)
             for i in range(H):
                 dot += out[i] * last[i]
-            y[b, n] = total + dot
+            newest = total + dot
+            y[b, n] = newest
+            loudness = np.float32(0)
+            if averages < S:
+                loudness = abs(y[b, n - 1] if n > 0 else past[b, 0])
+            for j in range(S):
+                heard = newest if j < averages else loudness
+                slow[b, n + 1, j] = slow[b, n, j] + alpha[j] * (heard - slow[b, n, j])
     return y
 
 
@@ -139,6 +157,9 @@ def free_run_backward(
     gy: F32,  # (B, T): dL/dy from the loss alone
     y: F32,  # (B, T)
     past: F32,
+    slow: F32,
+    alpha: F32,
+    averages: int,
     fb: F32,
     skip: F32,
     hidden: F32,
@@ -155,14 +176,22 @@ def free_run_backward(
 ) -> tuple[F32, F32]:  # dL/du (B, T, H), dL/dv (B, T)
     """Send dL/dy back through a run of `free_run`."""
     B, T = y.shape
-    K, H = fb.shape
+    H, K, S = fb.shape[1], past.shape[1], alpha.shape[0]
     L = hidden.shape[0] + 1
     gu = np.empty((B, T, H), np.float32)
     gv = np.zeros((B, T), np.float32)
     for b in prange(B):
         g = np.empty(H, np.float32)
         lower = np.empty(H, np.float32)
+        g_slow = np.zeros(S, np.float32)  # dL/d slow[n+1]
         for n in range(T - 1, -1, -1):
+            for j in range(S):
+                if j < averages:
+                    gv[b, n] += alpha[j] * g_slow[j]
+                elif n > 0:
+                    sign = np.float32(1) if y[b, n - 1] > 0 else np.float32(-1)
+                    gv[b, n - 1] += alpha[j] * g_slow[j] * sign
+                g_slow[j] *= np.float32(1) - alpha[j]
             total = gv[b, n] + gy[b, n]  # gv holds what later samples have sent back so far
             gv[b, n] = total
             last = post[b, n, L - 1]
@@ -200,24 +229,41 @@ def free_run_backward(
                     sums[i] += g[i] * value
                 if m >= 0:
                     gv[b, m] += dot
+            for j in range(S):
+                value = slow[b, n, j]
+                g_skip[b, K + j] += total * value
+                weights = fb[K + j]
+                sums = g_fb[b, K + j]
+                dot = skip[K + j] * total
+                for i in range(H):
+                    dot += weights[i] * g[i]
+                    sums[i] += g[i] * value
+                g_slow[j] += dot
     return gu, gv
 
 
 @njit(parallel=True, **_JIT)
-def through_feedback(jacobian: F32, gains: F32) -> None:
+def through_feedback(jacobian: F32, gains: F32, alpha: F32, averages: int, y: F32) -> None:
     """Turn one-step derivatives into those of the free run, in place.
 
-    A weight moves y[n] directly, and through every past output that the model heard:
-    dy[n] = jacobian[n] + sum_k gains[n, k] dy[n-1-k], with gains[n, k] the derivative of y[n] by y[n-1-k].
+    A weight moves y[n] directly, and through all of the past that the model heard:
+    dy[n] = jacobian[n] + sum_k gains[n, k] dp_k[n], with gains[n, k] the derivative of y[n] by the past's k-th value.
 
     Parameters
     ----------
     jacobian : ndarray [shape=(streams, samples, weights)]
-    gains : ndarray [shape=(streams, samples, past outputs)]
+    gains : ndarray [shape=(streams, samples, past outputs + slow values)]
+    alpha : ndarray [shape=(slow values,)]
+    averages : int
+        How many of the slow values are averages; the rest are envelopes.
+    y : ndarray [shape=(streams, samples)]
+        The free run.
     """
     B, T, P = jacobian.shape
-    K = gains.shape[2]
+    S = alpha.shape[0]
+    K = gains.shape[2] - S
     for b in prange(B):
+        slow = np.zeros((S, P), np.float32)
         for n in range(T):
             row = jacobian[b, n]
             for k in range(min(K, n)):
@@ -225,3 +271,38 @@ def through_feedback(jacobian: F32, gains: F32) -> None:
                 before = jacobian[b, n - 1 - k]
                 for p in range(P):
                     row[p] += gain * before[p]
+            for j in range(S):
+                gain = gains[b, n, K + j]
+                track = slow[j]
+                for p in range(P):
+                    row[p] += gain * track[p]
+            # slow[n+1]: averages follow y[n], envelopes |y[n-1]|
+            for j in range(S):
+                track = slow[j]
+                rate = alpha[j]
+                keep = np.float32(1) - rate
+                if j < averages:
+                    for p in range(P):
+                        track[p] = keep * track[p] + rate * row[p]
+                elif n > 0:
+                    rate = rate if y[b, n - 1] > 0 else -rate
+                    earlier = jacobian[b, n - 1]
+                    for p in range(P):
+                        track[p] = keep * track[p] + rate * earlier[p]
+
+
+@njit(parallel=True, **_JIT)
+def leaky(signal: F32, before: F32, alpha: F32, averages: int) -> F32:
+    """Leaky averages, then envelopes, of ``signal (B, T)``: (B, T+1, S), the first row being ``before (B, S)``."""
+    B, T = signal.shape
+    S = alpha.shape[0]
+    out = np.empty((B, T + 1, S), np.float32)
+    for b in prange(B):
+        for j in range(S):
+            out[b, 0, j] = before[b, j]
+        for n in range(T):
+            value = signal[b, n]
+            for j in range(S):
+                heard = value if j < averages else abs(value)
+                out[b, n + 1, j] = out[b, n, j] + alpha[j] * (heard - out[b, n, j])
+    return out

@@ -20,6 +20,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "past_outputs": (0, 4096),
     "layers": (1, 16),
     "width": (1, 1024),
+    "averages": (0, 32),
+    "envelopes": (0, 32),
     "noise_sigma": (0, 10),
     "learning_rate": (1e-7, 1),
     "batch": (1, 65_536),
@@ -47,6 +49,8 @@ class Recipe:
         Past outputs seen; None for m - 1.
     layers, width, activation, skip
         Shape of the model, see `fxclone_training.ar.ArConfig`. ``activation="auto"`` tries tanh and ReLU.
+    averages, envelopes : int
+        How many leaky averages of x and y, and of |x| and |y|, windows of 16 and more have; 0 for none.
     optimiser : str
         Of the teacher-forced stage: ``gauss-newton`` (Levenberg-Marquardt; small models only), ``adam`` (any size), or
         ``auto``.
@@ -82,6 +86,8 @@ class Recipe:
     width: int = 16
     activation: str = "auto"
     skip: bool = True
+    averages: int = 8
+    envelopes: int = 8
     optimiser: str = "auto"
     loss: str = "esr"
     noise_sigma: float = 0.03

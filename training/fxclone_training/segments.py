@@ -1,18 +1,23 @@
-"""Drawing passages from a pair for the teacher-forced stage: with lead-in, weights, and noise on the past outputs."""
+"""Drawing passages from a pair: with lead-in, what the model remembers at their start, weights, and feedback noise."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fxclone.pairs import Pair
+from fxclone_training import kernels
+from fxclone_training.ar import Ar, ArConfig, ArState
 
 QUIET = 1e-5
 """Passages more than 50 dB under the mean power do not weigh more than those at -50 dB."""
 REMOVED = 1e-2
 """Nor does what the effect removes by more than 20 dB: an error there is not heard relative to nearly nothing."""
+GRID = 64
+"""Passages begin at multiples of this many samples, where the slow values of the recording are known."""
 
 
 def reference_power(dry: Tensor, wet: Tensor, mean_dry: Tensor, mean_wet: Tensor) -> Tensor:
@@ -28,19 +33,84 @@ class Segments:
     y_noisy: Tensor  # (batch, history + samples): past outputs as the model is shown them
     target: Tensor  # (batch, samples)
     weight: Tensor  # (batch, 1): what the error is multiplied by before it is squared
+    slow_x: Tensor  # (batch, slow): averages and envelopes at the end of the lead-in
+    slow_y: Tensor  # (batch, slow)
 
     def part(self, start: int, end: int) -> Segments:
         """Some of the passages."""
-        some = slice(start, end)
-        return Segments(self.x[some], self.y_noisy[some], self.target[some], self.weight[some])
+        return Segments(*(getattr(self, field.name)[start:end] for field in fields(self)))
+
+    def state(self, model: Ar) -> ArState:
+        """What the model would remember at the end of the lead-in, had it been right until then."""
+        m, K, history = model.config.m, model.config.taps_y, model.history_samples
+        return ArState(
+            self.x[:, history - m + 1 : history], self.y_noisy[:, history - K : history], self.slow_x, self.slow_y
+        )
 
 
-class SegmentSource:
-    """Draws random passages from a mono pair, reproducibly.
+class Recording:
+    """A mono pair as the trainer needs it: the sound, and its slow values at every grid point.
 
     Parameters
     ----------
     pair : Pair
+    config : ArConfig
+        Whose time constants count.
+    """
+
+    def __init__(self, pair: Pair, config: ArConfig, *, device: str = "cpu") -> None:
+        self.x = torch.from_numpy(pair.dry[0].copy()).to(device)
+        self.y = torch.from_numpy(pair.wet[0].copy()).to(device)
+        self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
+        late = np.concatenate([np.zeros(1, np.float32), pair.wet[0, :-1]])  # envelopes of y are a sample behind
+        averages = len(config.averages)
+        self.slow_x = _grid(pair.dry[0], config).to(device)
+        self.slow_y = _grid(pair.wet[0], config).to(device)
+        self.slow_y[:, averages:] = _grid(late, config).to(device)[:, averages:]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def cut(self, starts: Tensor, samples: int, history: int) -> tuple[Tensor, Tensor]:
+        """x and y (batch, history + samples) of passages that start (after their lead-in) at ``starts`` (batch, 1)."""
+        index = (starts - history + torch.arange(history + samples)).to(self.x.device)
+        before = index < 0
+        index = index.clamp(min=0)
+        return self.x[index].masked_fill(before, 0.0), self.y[index].masked_fill(before, 0.0)
+
+    def power(self, x: Tensor, y: Tensor) -> Tensor:
+        """Reference power of passages (batch, samples): (batch, 1)."""
+        return reference_power(
+            x.square().mean(1, keepdim=True), y.square().mean(1, keepdim=True), self.mean_x, self.mean_y
+        )
+
+    def starts(self, count: int, samples: int, generator: torch.Generator) -> Tensor:
+        """Random places on the grid, (count, 1)."""
+        places = max(1, (len(self) - samples) // GRID + 1)
+        return torch.randint(0, places, (count, 1), generator=generator) * GRID
+
+
+def _grid(signal: np.ndarray, config: ArConfig, chunk: int = 1 << 16) -> Tensor:
+    """Slow values before every GRID-th sample, (samples // GRID + 1, slow)."""
+    rates, rows = config.rates(), []
+    state = np.zeros((1, config.slow), np.float32)
+    if config.slow == 0:
+        return torch.zeros(len(signal) // GRID + 1, 0)
+    for start in range(0, len(signal), chunk):
+        part = np.ascontiguousarray(signal[None, start : start + chunk], dtype=np.float32)
+        track = kernels.leaky(part, state, rates, len(config.averages))
+        rows.append(track[0, :-1:GRID])
+        state = track[:, -1].copy()
+    rows.append(state)
+    return torch.from_numpy(np.concatenate(rows))
+
+
+class SegmentSource:
+    """Draws random passages, reproducibly.
+
+    Parameters
+    ----------
+    recording : Recording
     relative_weight, relative_noise : bool
         Whether the error's weight, and the noise, follow the level of the passage.
     generator : torch.Generator
@@ -48,32 +118,21 @@ class SegmentSource:
     """
 
     def __init__(
-        self,
-        pair: Pair,
-        *,
-        relative_weight: bool,
-        relative_noise: bool,
-        generator: torch.Generator,
-        device: str = "cpu",
+        self, recording: Recording, *, relative_weight: bool, relative_noise: bool, generator: torch.Generator
     ) -> None:
-        self.x = torch.from_numpy(pair.dry[0].copy()).to(device)
-        self.y = torch.from_numpy(pair.wet[0].copy()).to(device)
-        self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
+        self.recording = recording
         self.relative_weight, self.relative_noise = relative_weight, relative_noise
         self.generator = generator
 
     def draw(self, batch: int, samples: int, history: int, sigma: float) -> Segments:
         """Draw ``batch`` passages; sound before the pair begins is silence."""
-        starts = torch.randint(-history, len(self.x) - history - samples + 1, (batch, 1), generator=self.generator)
-        index = (starts + torch.arange(history + samples)).to(self.x.device)
-        before = index < 0
-        index = index.clamp(min=0)
-        x, y = self.x[index].masked_fill(before, 0.0), self.y[index].masked_fill(before, 0.0)
-        power = reference_power(
-            x.square().mean(1, keepdim=True), y.square().mean(1, keepdim=True), self.mean_x, self.mean_y
-        )
+        recording = self.recording
+        starts = recording.starts(batch, samples, self.generator)
+        x, y = recording.cut(starts, samples, history)
+        power = recording.power(x, y)
         noise = torch.randn(y.shape, generator=self.generator).to(y.device) * sigma
         if self.relative_noise:
             noise = noise * power.sqrt()
         weight = power.rsqrt() if self.relative_weight else torch.ones_like(power)
-        return Segments(x, y + noise, y[:, history:], weight)
+        row = (starts[:, 0] // GRID).to(y.device)
+        return Segments(x, y + noise, y[:, history:], weight, recording.slow_x[row], recording.slow_y[row])

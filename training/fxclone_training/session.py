@@ -71,9 +71,9 @@ def is_sturdy(model: Ar, dry: Audio) -> bool:
     with torch.no_grad():
         x = torch.from_numpy(np.ascontiguousarray(dry))
         fresh = model.fresh_state(1)
-        u, v = model.input_part(torch.cat([fresh.x, x], 1))
+        u, v = model.input_part(torch.cat([fresh.x, x], 1), model.slow_values(x, fresh.slow_x))
         noise = torch.rand(v.shape, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1) * ROUNDING
-        one, other = model.run(u, v, fresh.y), model.run(u, v + noise, fresh.y)
+        (one, _), (other, _) = model.run(u, v, fresh), model.run(u, v + noise, fresh)
         loudest = max(1.0, float(one.abs().max()))
         return float((one - other).abs().max()) <= STURDY * loudest
 

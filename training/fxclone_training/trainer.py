@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -141,4 +141,4 @@ def _sized(model: Ar, recipe: Recipe) -> Ar:
     if recipe.m is None or model.config.m == recipe.m:
         return model
     taps = recipe.m - 1 if recipe.past_outputs is None else recipe.past_outputs
-    return widen(model, ArConfig(**{**vars(model.config), "m": recipe.m, "past_outputs": taps}))
+    return widen(model, replace(model.config, m=recipe.m, past_outputs=taps))
