@@ -22,7 +22,7 @@ from fxclone.pairs import Pair
 from fxclone.signals import training_sound
 from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.certificate import small_gain
-from fxclone_training.segments import SegmentSource
+from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import run_freely
 from fxclone_training.trainer import use_threads
 
@@ -138,7 +138,8 @@ def train(options, pair: Pair, sigma: float, seed: int) -> Ar:
     generator = torch.Generator().manual_seed(seed)
     config = ArConfig(options.m, None, options.layers, options.width, "gelu", skip=False)
     model = Ar(config, generator=generator)
-    source = SegmentSource(pair, relative_weight=False, relative_noise=False, generator=generator)
+    recording = Recording(pair, config)
+    source = SegmentSource(recording, relative_weight=False, relative_noise=False, generator=generator)
     optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps, 0.02 * options.learning_rate)
     for _ in range(options.steps):

@@ -48,7 +48,7 @@ def build_app() -> typer.Typer:
                 sys.stderr.write(f"fxclone: commands of {point.value} are missing: {error}\n")
             continue
         register(app)
-    app.registered_commands.sort(key=lambda command: _rank(command.name or getattr(command.callback, "__name__", "")))
+    app.registered_commands.sort(key=lambda command: _rank(command.name or str(getattr(command.callback, "__name__", ""))))
     return app
 
 

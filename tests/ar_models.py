@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numba
 import numpy as np
 import torch
 from torch.nn import functional
 
 from fxclone.audio import valid_audio
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar, ArConfig, ArState
 
 # One thread: these tests run many tiny blocks, and threads that meet at each of them are slower, on a busy machine far.
 torch.set_num_threads(1)
@@ -19,7 +21,10 @@ STEEPEST = {"tanh": 1.0, "relu": 1.0, "gelu": 1.13}
 
 
 def random_model(seed=0, feedback=0.6, **shape) -> Ar:
-    """All weights at work; the feedback gains add up to at most ``feedback`` whatever the sound, so it is stable."""
+    """All weights at work; the feedback gains add up to at most ``feedback`` whatever the sound, so it is stable.
+
+    Slow values count like taps: an average's gain is at most 1, and an envelope's too.
+    """
     generator = torch.Generator().manual_seed(seed)
     config = ArConfig(**shape)
     model = Ar(config, generator=generator)
@@ -28,9 +33,9 @@ def random_model(seed=0, feedback=0.6, **shape) -> Ar:
             if name not in ("w_y", "skip_y"):
                 scale = weights.shape[-1] ** -0.5 if weights.dim() > 1 else 0.3
                 weights.copy_(scale * torch.randn(weights.shape, generator=generator))
-        if config.taps_y:
+        if config.seen_y:
             if config.skip:
-                model.skip_y.copy_(torch.randn(config.taps_y, generator=generator))
+                model.skip_y.copy_(torch.randn(config.seen_y, generator=generator))
                 model.skip_y.mul_(0.5 * feedback / model.skip_y.abs().sum())
             reach = STEEPEST[config.activation] * model.out.abs()
             for weights in reversed(model.hidden):
@@ -73,7 +78,7 @@ def weights_of(model: Ar) -> dict[str, torch.Tensor]:
 
 
 def one_step(weights, config: ArConfig, window_x, window_y):
-    """The formula of the family: windows (rows, lags), newest first, to answers (rows,)."""
+    """The formula of the family: windows (rows, lags), newest first, slow values after, to answers (rows,)."""
     activate = ACTIVATE[config.activation]
     h = activate(window_x @ weights["w_x"].T + window_y @ weights["w_y"].T + weights["b_in"])
     for layer in range(config.layers - 1):
@@ -82,16 +87,51 @@ def one_step(weights, config: ArConfig, window_x, window_y):
     return h @ weights["out"] + linear + weights["b_out"]
 
 
-def plain_run(weights, config: ArConfig, x, past_x, past_y):
+def random_state(rng: np.random.Generator, model: Ar, batch: int, level=0.4) -> ArState:
+    """Any past; an envelope is never negative."""
+    sizes = model.fresh_state(batch)
+    x, y, slow_x, slow_y = (noise(rng, *getattr(sizes, field.name).shape, level=level) for field in fields(ArState))
+    averages = len(model.config.averages)
+    slow_x[:, averages:].abs_()
+    slow_y[:, averages:].abs_()
+    return ArState(x, y, slow_x, slow_y)
+
+
+def plain_run(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None):
     """Sample by sample in double precision: x (batch, samples), pasts oldest first; differentiable."""
+    return plain_run_and_slow(weights, config, x, past_x, past_y, slow_x, slow_y)[0]
+
+
+def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None):
+    """`plain_run`, and the averages and envelopes of x and y after it.
+
+    At sample n the averages and envelopes of x include x[n]; averages of y end at y[n-1], envelopes of y at y[n-2].
+    """
+    averages, rates = len(config.averages), torch.from_numpy(config.rates()).to(x.dtype)
+    of_y = slice(0, config.seen_y - config.taps_y)
+    slow_x = x.new_zeros(len(x), config.slow) if slow_x is None else slow_x
+    slow_y = x.new_zeros(len(x), of_y.stop) if slow_y is None else slow_y
     heard = torch.cat([past_x, x], 1)
     said = [past_y[:, k] for k in range(config.taps_y)]
+
+    def moved(slow, values):
+        return slow + rates[: slow.shape[1]] * (torch.stack(values[: slow.shape[1]], 1) - slow) if values else slow
+
     for n in range(x.shape[1]):
-        window_x = heard[:, n : n + config.m].flip(1)
+        slow_x = moved(slow_x, [x[:, n]] * averages + [x[:, n].abs()] * len(config.envelopes))
+        window_x = torch.cat([heard[:, n : n + config.m].flip(1), slow_x], 1)
         newest_first = said[len(said) - config.taps_y :][::-1]
-        window_y = torch.stack(newest_first, 1) if newest_first else x.new_zeros(len(x), 0)
-        said.append(one_step(weights, config, window_x, window_y))
-    return torch.stack(said[config.taps_y :], 1)
+        taps = torch.stack(newest_first, 1) if newest_first else x.new_zeros(len(x), 0)
+        said.append(one_step(weights, config, window_x, torch.cat([taps, slow_y[:, of_y]], 1)))
+        if of_y.stop:
+            late = [said[-2].abs()] * len(config.envelopes) if config.envelopes else []
+            slow_y = moved(slow_y, [said[-1]] * averages + late)
+    return torch.stack(said[config.taps_y :], 1), slow_x, slow_y
+
+
+def doubled(state: ArState) -> tuple[torch.Tensor, ...]:
+    """The pasts and slow values, as `plain_run` takes them."""
+    return tuple(getattr(state, field.name).double() for field in fields(ArState))
 
 
 def noise(rng: np.random.Generator, *shape: int, level=0.4) -> torch.Tensor:

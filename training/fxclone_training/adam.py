@@ -14,15 +14,20 @@ from torch import Tensor
 
 from fxclone_training.ar import Ar
 from fxclone_training.segments import Recording, SegmentSource
-from fxclone_training.session import UNUSABLE_DB, Session
+from fxclone_training.session import Session, clone_of
 from fxclone_training.streams import Streams
 
 GRADIENT_LIMIT = 1.0
+TEACHER_FORCED_SHARE = 0.6
+"""Of the budget, when free-running training follows."""
 _WARM_UP = 20
 
 
 def teacher_forced(session: Session, model: Ar) -> None:
-    """Adam on noise-injected past outputs, two convolutions for a whole batch of passages."""
+    """Adam on noise-injected past outputs, two convolutions for a whole batch of passages.
+
+    Ends when its share of the budget is spent: all of it, unless the recipe trains freely afterwards.
+    """
     recipe = session.recipe
     session.stage = "teacher-forced"
     device = model.b_out.device
@@ -33,21 +38,21 @@ def teacher_forced(session: Session, model: Ar) -> None:
         generator=session.generator,
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    sigma, checked = recipe.noise_sigma, session.seconds
-    every = max(20, 2_000_000 // model.parameter_count)  # judging a large model is slow
-    while True:
+    sigma, share = recipe.noise_sigma, TEACHER_FORCED_SHARE if recipe.free_running else 1.0
+    every = 25 if model.parameter_count > 50_000 else 50
+    session.at_work = model
+    while session.progress < share:
         session.spend()
-        _set_rate(optimiser, recipe.learning_rate, session.steps, session.progress)
+        _set_rate(optimiser, recipe.learning_rate, session.steps, session.progress / share)
         segments = source.draw(recipe.batch, recipe.segment_samples, model.history_samples, sigma)
         shown = segments.x[:, None], segments.y_noisy[:, None], segments.slow_x, segments.slow_y
         predicted = model.teacher_forced(*shown)[:, 0]
         loss = ((predicted - segments.target) * segments.weight).square().mean()
         _descend(optimiser, model, loss)
-        if session.steps % every == 0 and (recipe.max_steps or session.seconds - checked > 2.0):
-            esr_db = session.judge(model, loss_db=_db(loss), sigma=sigma)
+        if session.steps % every == 0:
+            esr_db = session.judge(clone_of(model), loss_db=_db(loss), sigma=sigma)
             if recipe.noise_anneal:
-                sigma = min(recipe.noise_sigma, max(1e-4, 0.5 * 10 ** (min(esr_db, UNUSABLE_DB) / 20)))
-            checked = session.seconds
+                sigma = min(recipe.noise_sigma, max(1e-4, 0.5 * 10 ** (esr_db / 20)))
 
 
 def free_running(session: Session, model: Ar, *, learning_rate: float | None = None, patience: int = 12) -> None:
@@ -69,6 +74,7 @@ def free_running(session: Session, model: Ar, *, learning_rate: float | None = N
     optimiser = torch.optim.Adam(model.parameters(), lr=top_rate, betas=(0.9, 0.99))
     began, waited, step = session.progress, 0, 0
     state = streams.fresh_states(model)
+    session.at_work = model
     while waited < patience:
         session.spend()
         step += 1

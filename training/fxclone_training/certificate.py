@@ -45,7 +45,7 @@ def certify(model: Ar, dry: Audio, sample_rate: int) -> dict[str, Any]:
     gain = small_gain(model, dry)
     exponent, met = _twins(model, dry)
     return {
-        "small_gain": gain,
+        "small_gain": gain if np.isfinite(gain) else None,
         "contracting": gain < 1,
         "lyapunov_per_sample": exponent,
         "return_ms": None if met is None else 1e3 * met / sample_rate,
@@ -53,8 +53,9 @@ def certify(model: Ar, dry: Audio, sample_rate: int) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
 def small_gain(model: Ar, dry: Audio, *, block: int = 8192) -> float:
-    """Largest sum of absolute feedback gains while the model runs freely over ``dry``."""
+    """Largest sum of absolute feedback gains while the model runs freely over ``dry``; inf if it blows up."""
     x = torch.from_numpy(dry)
     y = torch.from_numpy(run_freely(model, dry))
     history, worst = model.history_samples, 0.0
@@ -63,7 +64,8 @@ def small_gain(model: Ar, dry: Audio, *, block: int = 8192) -> float:
         target = y[:, start : part.stop]
         slow = torch.zeros(1, model.config.slow)  # its value does not matter for the gains of taps
         z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1), slow, slow))
-        worst = max(worst, float(feedback_gains(model, z).abs().sum(1).max()))
+        gains = float(feedback_gains(model, z).abs().sum(1).max())
+        worst = max(worst, gains if np.isfinite(gains) else float("inf"))
     return worst
 
 

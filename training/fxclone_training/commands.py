@@ -32,7 +32,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         force: Annotated[bool, typer.Option("--force", help="Replace the clone file if it exists.")] = False,
         seconds: Annotated[
-            float | None, typer.Option("--seconds", help="Train at most this long.  [default: 45]")
+            float | None,
+            typer.Option("--seconds", help="Train at most this long; start-up and export come on top.  [default: 45]"),
         ] = None,
         target_esr_db: Annotated[
             float | None,

@@ -35,6 +35,7 @@ def finish(
     name: str,
     provenance: dict[str, Any],
     force: bool,
+    latency_samples: int = 0,
 ) -> tuple[Clone, Comparison]:
     """Measure, certify, export, replay in onnxruntime, and only then write.
 
@@ -51,6 +52,8 @@ def finish(
         Reference, recipe, seconds, steps: goes into the file as it is.
     force : bool
         Whether an existing file may be replaced.
+    latency_samples : int
+        How late the reference is, and so the clone: players take it back.
 
     Raises
     ------
@@ -71,6 +74,7 @@ def finish(
         family="ar",
         sample_rate=rate,
         self_test=SelfTest(silence, silence),  # replaced while writing
+        latency_samples=latency_samples,
         receptive_field_samples=model.config.m,
         tail_samples=certificate.get("tail_samples", 0),
         parameters=model.parameter_count,

@@ -243,6 +243,19 @@ def predict_with_jacobian(model: Ar, z: Tensor) -> tuple[Tensor, Tensor]:
     return _output(model, z, activations[-1]), torch.cat(columns, 1)
 
 
+def rounding_scale(model: Ar, z: Tensor) -> Tensor:
+    """Sum of the sizes of all terms that add up to each answer, (rows,): float32 loses about 2^-24 of it.
+
+    Large terms that cancel lose more than the answer's own size tells.
+    """
+    sums, activations = _layers(model, z)
+    first = torch.cat([model.w_x, model.w_y], 1)
+    at_units = (z.abs() @ first.abs().T) * _input_slopes(model, z).abs()
+    in_skip = z.abs() @ torch.cat([model.skip_x, model.skip_y]).abs()
+    scale: Tensor = in_skip + activations[-1].abs() @ model.out.abs() + at_units.sum(1)
+    return scale
+
+
 def _input_slopes(model: Ar, z: Tensor) -> Tensor:
     """Derivative of the answer by the sums of the first layer, (rows, width)."""
     sums, activations = _layers(model, z)

@@ -75,7 +75,7 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     if start is not None:
         return _settle(session, _source(session, start.config), start)
     sizes = window_sizes(recipe.m)
-    linear(session, _source(session, ArConfig()))
+    linear(session, _source(session, ArConfig(averages=(), envelopes=())))
     best = None
     for m in sizes:
         source = _source(session, _config(session, m, "tanh"))
@@ -97,6 +97,8 @@ def linear(session: Session, source: SegmentSource) -> None:
     """
     recipe = session.recipe
     session.stage = "linear"
+    first = _silent(session, 1 if recipe.m is None else recipe.m)  # something to keep, however early the end
+    session.judge(first, loss_db=linear_start(first, source, 0.03), sigma=0.03)
     if linear_start(_silent(session, 32), source, 1e-4) > NOT_LINEAR_DB:
         return
     for m in LINEAR_SIZES if recipe.m is None else (recipe.m,):
@@ -236,7 +238,7 @@ def _race(session: Session, source: SegmentSource, starts: list[Ar]) -> Ar:
     results = []
     for model in starts:
         steps = RACE_STEPS * (20 if model.config.m == 1 else 1)
-        results.append((_run(session, source, model, steps, max(session.recipe.noise_sigma, SIGMA_MIN)), model))
+        results.append((_run(session, source, model, steps, session.recipe.noise_sigma), model))
     lowest = min(esr_db for esr_db, _ in results)
     return next(model for esr_db, model in results if esr_db <= lowest + (1.0 if starts[0].config.m == 1 else 0.0))
 
@@ -274,6 +276,8 @@ def _streams(session: Session, source: SegmentSource, model: Ar) -> Streams:
 def _sigma(session: Session, look: int) -> float:
     """The feedback noise at a look: halved from one to the next, if the recipe anneals it."""
     recipe = session.recipe
+    if recipe.noise_sigma == 0:
+        return 0.0
     return max(SIGMA_MIN, recipe.noise_sigma * 0.5**look) if recipe.noise_anneal else recipe.noise_sigma
 
 
@@ -289,6 +293,7 @@ def _run(
     """Some steps with feedback noise ``sigma``, or freely on ``streams``; returns the free-running error after."""
     optimiser = optimiser or GaussNewton(model)
     loss = math.nan
+    session.at_work = model
     for _ in range(steps):
         session.spend()
         problem: Problem = FreeRun(model, streams) if streams else OneStep(model, source, sigma)

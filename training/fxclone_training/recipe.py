@@ -33,6 +33,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "target_esr_db": (-200, 0),
     "seed": (0, 2**31 - 1),
 }
+_SWITCHES = ("skip", "noise_relative", "noise_anneal", "free_running")
+_OPTIONAL = ("m", "past_outputs", "max_steps")
+_WHOLE = (
+    "m", "past_outputs", "layers", "width", "averages", "envelopes", "batch", "segment_samples", "max_steps", "seed"
+)  # fmt: skip
+
+
+def _plain(value: float) -> str:
+    return f"{value:.12g}" if value < 1e15 else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -108,12 +117,16 @@ class Recipe:
         for name, allowed in _CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+        for name in _SWITCHES:
+            if not isinstance(value := getattr(self, name), bool):
+                raise UsageError(f"{name} is {value!r}; expected true or false")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is None:
+            if value is None and name in _OPTIONAL:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise UsageError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
+            kind, word = (int, "whole number") if name in _WHOLE else (int | float, "number")
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                raise UsageError(f"{name} is {value!r}; expected a {word} from {_plain(low)} to {_plain(high)}")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe."""

@@ -100,7 +100,7 @@ class RunFolder:
         return model
 
     def write_log(self, moments: list[Moment]) -> None:
-        """Append the moments to the log, and draw it."""
+        """Append moments to the log."""
         file = self.path / LOG
         new = not file.exists()
         with file.open("a", newline="", encoding="utf-8") as opened:

@@ -17,16 +17,19 @@ from fxclone.audio import Audio, gain_to_db, power_to_db, rms
 from fxclone.metrics_time import esr
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar
+from fxclone_training.gauss_newton import design, rounding_scale
 from fxclone_training.recipe import Recipe
+from fxclone_training.segments import Segments
 
 UNUSABLE_DB = 200.0
 """Stands for a free run that blew up, or that another machine's rounding would change."""
-ROUNDING = 2.0**-23
-"""About what float32 loses at full scale in one sample."""
-STURDY = 4e-6
+ROUNDING = 2.0**-24
+"""What float32 loses of a sum, relative to its terms."""
+STURDY = 5e-6
 """Such losses may change the output by this much: exports must agree with the model to 1e-5."""
 
 
+KEPT = 12
 WORK_PER_LOOK = 10**10
 """Samples times weights that one look at a model may cost, about a second."""
 
@@ -55,27 +58,37 @@ class Finished(Exception):  # noqa: N818 - a signal between stages, not an error
 def run_freely(model: Ar, dry: Audio) -> Audio:
     """Run a model on its own outputs over ``(1, samples)`` from a fresh state."""
     with torch.no_grad():
-        y, _ = model(torch.from_numpy(np.ascontiguousarray(dry))[None], model.fresh_state(1))
+        x = torch.tensor(dry, device=model.b_out.device)[None]
+        y, _ = model(x, model.fresh_state(1))
     out: Audio = y[0].cpu().numpy()
     return out
 
 
-def is_sturdy(model: Ar, dry: Audio) -> bool:
+@torch.no_grad()
+def is_sturdy(model: Ar, dry: Audio, *, block: int = 1 << 15) -> bool:
     """Whether rounding errors die away in the model's feedback instead of adding up.
 
-    Two runs, one with noise of the size of float32's rounding. A feedback of poles close to 1 can be exact on paper and
-    still amplify rounding a thousandfold; no two runtimes would agree on its sound.
+    Two runs, one with noise as large as what float32 loses in each sample's sums. A feedback of poles close to 1 can be
+    exact on paper and still amplify rounding a thousandfold; no two runtimes would agree on its sound.
     """
-    if model.config.taps_y == 0:
+    if model.config.taps_y == 0 and model.config.slow == 0:
         return True
-    with torch.no_grad():
-        x = torch.from_numpy(np.ascontiguousarray(dry))
-        fresh = model.fresh_state(1)
-        u, v = model.input_part(torch.cat([fresh.x, x], 1), model.slow_values(x, fresh.slow_x))
-        noise = torch.rand(v.shape, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1) * ROUNDING
-        (one, _), (other, _) = model.run(u, v, fresh), model.run(u, v + noise, fresh)
-        loudest = max(1.0, float(one.abs().max()))
-        return float((one - other).abs().max()) <= STURDY * loudest
+    x, fresh = torch.tensor(dry), model.fresh_state(1)
+    u, v = model.input_part(torch.cat([fresh.x, x], 1), model.slow_values(x, fresh.slow_x))
+    one, _ = model.run(u, v, fresh)
+    history, noise = model.history_samples, torch.zeros_like(v)
+    generator = torch.Generator().manual_seed(0)
+    for start in range(history, x.shape[1], block):
+        part = slice(start - history, start + block)
+        seen = Segments(
+            x[:, part], one[:, part], one[:, start : start + block], torch.ones(1, 1), fresh.slow_x, fresh.slow_y
+        )
+        z, _, _ = design(model, seen)
+        random = torch.rand(len(z), generator=generator) * 2 - 1
+        noise[0, start : start + block] = ROUNDING * rounding_scale(model, z) * random
+    other, _ = model.run(u, v + noise, fresh)
+    apart = float((one - other).abs().max())
+    return apart <= STURDY * max(1.0, float(one.abs().max()))
 
 
 @dataclass
@@ -89,8 +102,11 @@ class Session:
     listen: Callable[[Moment], None] = lambda moment: None
     keep: Callable[[Ar, float], None] = lambda model, esr_db: None
     should_stop: Callable[[], bool] = lambda: False
-    best: Ar | None = None
     best_esr_db: float = float("inf")
+    kept: list[tuple[float, Ar]] = field(default_factory=list)
+    """The best so far, and those that were before it, best first: an export that fails falls back on them."""
+    at_work: Ar | None = None
+    """The model that a stage is changing, for a last look when the budget ends between two looks."""
     steps: int = 0
     stage: str = "start"
     log: list[Moment] = field(default_factory=list)
@@ -142,7 +158,8 @@ class Session:
         if esr_db < self.best_esr_db and not is_sturdy(model, self._sound_for(model)[0]):
             esr_db = UNUSABLE_DB
         if esr_db < self.best_esr_db:
-            self.best, self.best_esr_db = clone_of(model), esr_db
+            self.best_esr_db = esr_db
+            self.kept = [(esr_db, clone_of(model)), *self.kept][:KEPT]
             self.keep(model, esr_db)
         m = model.config.m
         moment = Moment(
@@ -153,6 +170,14 @@ class Session:
         if self.best_esr_db <= self.recipe.target_esr_db:
             raise Finished(f"the target of {self.recipe.target_esr_db:g} dB is reached")
         return esr_db
+
+    def last_look(self) -> None:
+        """Judge what a stage was working on when the budget ended."""
+        if self.at_work is not None:
+            try:
+                self.judge(clone_of(self.at_work), loss_db=float("nan"), sigma=0.0)
+            except Finished:
+                pass
 
     def measure(self, model: Ar) -> tuple[float, float]:
         """Free-running ESR in dB, and the level of the output against the reference in dB."""

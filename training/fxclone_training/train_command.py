@@ -19,8 +19,8 @@ from rich.console import Console
 from fxclone.audio import valid_sample_rate
 from fxclone.clone import Clone
 from fxclone.effects import Effect, effect, parse_settings
-from fxclone.errors import UsageError
-from fxclone.metrics import Comparison
+from fxclone.errors import CloneFileError, UsageError
+from fxclone.evaluate import verdict
 from fxclone.pairs import training_and_validation
 from fxclone.paths import check_target
 from fxclone.presets import load_preset
@@ -29,11 +29,13 @@ from fxclone_training.face import Face
 from fxclone_training.finish import finish
 from fxclone_training.recipe import Recipe
 from fxclone_training.runs import RunFolder
+from fxclone_training.session import Moment
 from fxclone_training.trainer import Trained, pick_device, train, use_threads
 
 DEFAULT_SAMPLE_RATE = 48_000
-GOOD_DB, FAIR_DB = -25.0, -15.0
-"""Below -25 dB differences are likely inaudible, above -15 dB they are plain (FIELD: ESR < 0.003, < 0.035)."""
+NO_COPY_DB = -10.0
+"""Above this nobody would call it a copy."""
+SHAPE = ("m", "past_outputs", "layers", "width", "activation")
 
 
 @dataclass(frozen=True)
@@ -110,36 +112,50 @@ def run_training(request: TrainRequest) -> None:
         soft_wrap=True,
     )
     began = time.perf_counter()
+
+    def listen(moment: Moment) -> None:
+        face.show(moment)
+        run.write_log([moment])
+
     with Face(console, recipe) as face, _stop_on_interrupt() as stopped:
         result = train(
             training,
             validation,
             recipe,
-            listen=face.show,
+            listen=listen,
             keep=run.save_weights,
             should_stop=lambda: stopped[0],
             start=plan.start,
             device=request.device,
         )
-    run.write_log(result.log)
     run.draw(result.log, f"{plan.reference.expression}: {result.esr_db:.1f} dB")
     provenance = {
         **plan.as_dict(),
+        "dry": [Path(path).name for path in plan.dry],  # what it was, not where it lay
+        "output": plan.output.name,
         "reference": plan.reference.expression,
         "seconds": round(result.seconds, 2),
         "steps": result.steps,
         "ended": result.reason,
     }
-    clone, comparison = finish(
-        result.model,
-        training,
-        validation,
-        plan.output,
-        name=plan.reference.name,
-        provenance=provenance,
-        force=request.force,
-    )
-    _report(request, plan, run, result, clone, comparison, time.perf_counter() - began)
+    for esr_db, model in result.candidates:
+        try:
+            clone, comparison = finish(
+                model,
+                training,
+                validation,
+                plan.output,
+                name=plan.reference.name,
+                provenance=provenance,
+                force=request.force,
+                latency_samples=plan.reference.latency_samples(plan.sample_rate),
+            )
+            break
+        except CloneFileError as error:
+            if model is result.candidates[-1][1]:
+                raise
+            console.print(f"note: a model of {esr_db:.1f} dB is left out: {error}", style="yellow", soft_wrap=True)
+    _report(request, plan, run, result, clone, (esr_db, model, verdict(comparison)), time.perf_counter() - began)
 
 
 def make_plan(request: TrainRequest) -> Plan:
@@ -166,6 +182,9 @@ def make_plan(request: TrainRequest) -> Plan:
 def _resumed(request: TrainRequest) -> Plan:
     if request.effect or request.preset or request.dry or request.settings or request.sample_rate:
         raise UsageError("--resume takes effect, preset, sound and rate from the run; leave those options out")
+    for name in SHAPE:
+        if name in request.recipe:
+            raise UsageError(f"--resume takes the model's shape from the run; leave --{name.replace('_', '-')} out")
     run = RunFolder.open(str(request.resume), request.runs)
     config = run.config()
     try:
@@ -173,8 +192,12 @@ def _resumed(request: TrainRequest) -> Plan:
         reference = effect(config["effect"])
         output = request.output or Path(config["output"])
         dry, only_dry, rate = tuple(config["dry"]), bool(config["only_dry"]), valid_sample_rate(config["sample_rate"])
-    except (KeyError, TypeError) as error:
+        if not all(isinstance(path, str) for path in dry):
+            raise TypeError("dry is not a list of files")
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"--resume {request.resume}: its config.json is incomplete ({error}); start anew") from error
+    if output.exists() and not request.force:
+        raise UsageError(f"{output} exists already (this run's own clone?); add --force to replace it, or -o FILE")
     check_target(output, force=request.force)
     return Plan(reference, recipe, rate, dry, only_dry, output, run.load_weights(), run)
 
@@ -218,16 +241,17 @@ def _report(
     run: RunFolder,
     result: Trained,
     clone: Clone,
-    comparison: Comparison,
-    wall: float,
+    exported: tuple[float, Ar, str],
+    seconds_in_all: float,
 ) -> None:
-    config = result.model.config
+    esr_db, model, words = exported
+    config = model.config
     facts: dict[str, Any] = {
         "model": str(plan.output),
         "family": clone.meta.family,
         "seconds": round(result.seconds, 2),
-        "seconds_in_all": round(wall, 2),
-        "esr_db": round(result.esr_db, 2),
+        "seconds_in_all": round(seconds_in_all, 2),
+        "esr_db": round(esr_db, 2),
         "parameters": clone.meta.parameters,
         "m": config.m,
         "past_outputs": config.taps_y,
@@ -243,12 +267,17 @@ def _report(
     if request.as_json:
         sys.stdout.write(json.dumps(facts, allow_nan=False) + "\n")
         return
-    verdict = "indistinguishable" if result.esr_db <= GOOD_DB else "close" if result.esr_db <= FAIR_DB else "rough"
     shape = f"{config.m} inputs, {config.taps_y} past outputs, {config.layers} x {config.width} {config.activation}"
     sys.stdout.write(
-        f"wrote {plan.output}: {result.esr_db:.1f} dB free-running on held-back sound ({verdict}), "
-        f"{clone.meta.parameters} weights ({shape}), {result.seconds:.1f} s of training ({result.reason})\n"
+        f"wrote {plan.output}: {esr_db:.1f} dB free-running on held-back sound, {clone.meta.parameters} weights "
+        f"({shape}), {result.seconds:.1f} s of training ({result.reason})\n"
     )
+    if esr_db > NO_COPY_DB:
+        sys.stdout.write(
+            f"this is not a copy yet ({words}): the effect may need more memory than this model has, or more "
+            "time (--resume last --force)\n"
+        )
     if not request.quiet:
+        sys.stdout.write(f"{words}\n" if esr_db <= NO_COPY_DB else "")
         sys.stdout.write(f"log, weights and curves are in {run.path}\n")
         sys.stdout.write(f"play it: fxclone play --model {plan.output}\n")

@@ -15,28 +15,42 @@ from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.gauss_newton import MAX_PARAMETERS
 from fxclone_training.grow import grow, widen
 from fxclone_training.recipe import Recipe
-from fxclone_training.session import UNUSABLE_DB, Finished, Moment, Session, clone_of
+from fxclone_training.session import Finished, Moment, Session, clone_of
 
 FREE_RUNNING_RATE = 5e-4
 """After Gauss-Newton the model is close: a small rate refines it, a large one would start over."""
 
 
+SHORTEST_SAMPLES = 4_800
+
+
 @dataclass(frozen=True)
 class Trained:
-    """What training gives."""
+    """What training gives: the best model, and those that were the best before it, best first."""
 
-    model: Ar
-    esr_db: float
+    candidates: list[tuple[float, Ar]]
     seconds: float
     steps: int
     reason: str
     log: list[Moment]
+
+    @property
+    def model(self) -> Ar:
+        """The best."""
+        return self.candidates[0][1]
+
+    @property
+    def esr_db(self) -> float:
+        """Its free-running error on held-back sound."""
+        return self.candidates[0][0]
 
 
 def use_threads(threads: int | None = None) -> int:
     """Set the thread counts of torch and numba (all that this process may use, if None), and flush denormals."""
     import numba
 
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads}; expected 1 or more")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = max(1, min(threads or available, int(numba.config.NUMBA_NUM_THREADS)))
     torch.set_num_threads(count)
@@ -92,6 +106,10 @@ def train(
     for pair in (training, validation):
         if pair.dry.shape[0] != 1 or pair.wet.shape[0] != 1:
             raise UsageError(f"{pair.name} has {pair.dry.shape[0]} and {pair.wet.shape[0]} channels; expected mono")
+    needed = max(SHORTEST_SAMPLES, recipe.segment_samples)
+    for pair in (training, validation):
+        if pair.samples < needed:
+            raise UsageError(f"{pair.name} is too short: {pair.samples} samples; expected at least {needed}")
     if training.sample_rate != validation.sample_rate:
         raise UsageError(f"training runs at {training.sample_rate} Hz, validation at {validation.sample_rate} Hz")
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -100,16 +118,20 @@ def train(
         reason = _stages(session, start, pick_device(device))
     except Finished as end:
         reason = str(end)
-    if session.best is None or session.best_esr_db >= UNUSABLE_DB:
+        session.last_look()
+    if not session.kept:
         raise FxcloneError(
             "no model gave a stable output in this time; train longer (--seconds), or with more feedback noise"
         )
-    model = _sized(session.best, recipe)
-    return Trained(model, session.best_esr_db, session.seconds, session.steps, reason, session.log)
+    candidates = [(esr_db, _sized(model, recipe)) for esr_db, model in session.kept]
+    return Trained(candidates, session.seconds, session.steps, reason, session.log)
 
 
 def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
     recipe = session.recipe
+    if start is not None:
+        session.stage = "resumed"
+        session.judge(start, loss_db=float("nan"), sigma=0.0)
     if uses_gauss_newton(recipe):
         model = clone_of(grow(session, start))
         rate = min(recipe.learning_rate, FREE_RUNNING_RATE)
@@ -117,8 +139,8 @@ def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
         activation = "tanh" if recipe.activation == "auto" else recipe.activation
         config = ArConfig(recipe.m or 32, recipe.past_outputs, recipe.layers, recipe.width, activation, recipe.skip)
         model = (start or Ar(config, generator=session.generator)).to(device)
-        session.judge(model.cpu(), loss_db=0.0, sigma=recipe.noise_sigma)
-        adam.teacher_forced(session, model.to(device))
+        session.judge(clone_of(model), loss_db=0.0, sigma=recipe.noise_sigma)
+        adam.teacher_forced(session, model)
         rate = recipe.learning_rate
     if not recipe.free_running or model.config.taps_y == 0:  # without feedback both errors are the same
         return "nothing improves any more"
@@ -138,7 +160,7 @@ def uses_gauss_newton(recipe: Recipe) -> bool:
 
 def _sized(model: Ar, recipe: Recipe) -> Ar:
     """The best model, widened to the size asked for if a smaller one was as good."""
-    if recipe.m is None or model.config.m == recipe.m:
+    if recipe.m is None or model.config.m >= recipe.m:
         return model
     taps = recipe.m - 1 if recipe.past_outputs is None else recipe.past_outputs
     return widen(model, replace(model.config, m=recipe.m, past_outputs=taps))
