@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ar_models import TorchStream, noise, plain_run, random_model, weights_of
+from ar_models import TorchStream, doubled, noise, plain_run_and_slow, random_model, random_state, weights_of
 
 from fxclone.effects import effect
 from fxclone.errors import UsageError
@@ -26,6 +26,11 @@ SHAPES = [
     {"m": 8, "past_outputs": 20, "layers": 1, "width": 3, "activation": "gelu"},
     {"m": 32, "layers": 3, "width": 8, "activation": "tanh", "skip": False},
     {"m": 32, "past_outputs": 5, "layers": 1, "width": 16, "activation": "relu"},
+    {"m": 1, "past_outputs": 1, "layers": 1, "width": 5, "averages": (4.0, 90.0, 3000.0)},
+    {"m": 6, "past_outputs": 3, "layers": 2, "width": 6, "activation": "gelu", "envelopes": (10.0, 800.0)},
+    {"m": 16, "past_outputs": 8, "width": 9, "activation": "relu", "averages": (5.0, 60.0), "envelopes": (40.0,)},
+    {"m": 3, "layers": 2, "width": 5, "activation": "tanh", "skip": False, "averages": (8.0,), "envelopes": (300.0,)},
+    {"m": 4, "past_outputs": 0, "layers": 2, "width": 6, "averages": (3.0, 50.0)},
 ]
 
 
@@ -45,15 +50,19 @@ def test_battery(shape):
 def test_forward_is_the_formula(rng, shape):
     model = random_model(2, **shape)
     c = model.config
-    x, past_x, past_y = noise(rng, 3, 120), noise(rng, 3, c.m - 1), noise(rng, 3, c.taps_y)
-    y, after = model(x[:, None], ArState(past_x, past_y))
-    expected = plain_run(weights_of(model), c, x.double(), past_x.double(), past_y.double())
+    x, state = noise(rng, 3, 120), random_state(rng, model, 3)
+    past_x, past_y = state.x, state.y
+    y, after = model(x[:, None], state)
+    expected, slow_x, slow_y = plain_run_and_slow(weights_of(model), c, x.double(), *doubled(state))
     assert y.shape == (3, 1, 120)
     torch.testing.assert_close(y[:, 0].double(), expected, rtol=0, atol=3e-6)
     assert after.x.shape == (3, c.m - 1)
     assert after.y.shape == (3, c.taps_y)
     torch.testing.assert_close(after.x, torch.cat([past_x, x], 1)[:, 120:])
     torch.testing.assert_close(after.y, torch.cat([past_y, y[:, 0]], 1)[:, 120:])
+    assert after.slow_x.shape == (3, c.slow)
+    torch.testing.assert_close(after.slow_x.double(), slow_x, rtol=0, atol=3e-6)
+    torch.testing.assert_close(after.slow_y.double(), slow_y, rtol=0, atol=3e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
@@ -62,17 +71,28 @@ def test_teacher_forced_with_its_own_outputs_is_the_free_run(rng, shape):
     c, history = model.config, model.history_samples
     assert history == max(c.m - 1, c.taps_y)
     x, past_y = noise(rng, 2, history + 200), noise(rng, 2, history)
-    state = ArState(x[:, history - c.m + 1 : history], past_y[:, history - c.taps_y :])
+    slow = random_state(rng, model, 2)
+    state = ArState(x[:, history - c.m + 1 : history], past_y[:, history - c.taps_y :], slow.slow_x, slow.slow_y)
     own, _ = model(x[:, None, history:], state)
     heard = torch.cat([past_y, own[:, 0]], 1)
-    again = model.teacher_forced(x[:, None], heard[:, None])
+    again = model.teacher_forced(x[:, None], heard[:, None], slow.slow_x, slow.slow_y)
     assert again.shape == (2, 1, 200)
     torch.testing.assert_close(again, own, rtol=0, atol=3e-6)
 
 
+def test_teacher_forced_slow_values_start_at_zero_unless_given(rng):
+    model = random_model(3, m=3, width=4, averages=(5.0,), envelopes=(9.0,))
+    x, y = noise(rng, 2, 1, 30), noise(rng, 2, 1, 30)
+    zeros = torch.zeros(2, 2)
+    assert torch.equal(model.teacher_forced(x, y), model.teacher_forced(x, y, zeros, zeros))
+    for slow in ((zeros + 0.5, zeros), (zeros, zeros + 0.5)):
+        assert (model.teacher_forced(x, y, *slow) - model.teacher_forced(x, y)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("slow", [{}, {"averages": (6.0, 400.0), "envelopes": (25.0, 2000.0)}], ids=["", "slow"])
 @pytest.mark.parametrize("sizes", [(1,), (7,), (64,), (3, 1, 50)])
-def test_state_carried_over_blocks_equals_the_whole(rng, sizes):
-    model = random_model(4, m=9, past_outputs=14, layers=2, width=6)
+def test_state_carried_over_blocks_equals_the_whole(rng, sizes, slow):
+    model = random_model(4, m=9, past_outputs=14, layers=2, width=6, **slow)
     x = noise(rng, 2, 1, 333)
     whole, end = model(x, model.fresh_state(2))
     state, parts, start, turn = model.fresh_state(2), [], 0, 0
@@ -85,6 +105,10 @@ def test_state_carried_over_blocks_equals_the_whole(rng, sizes):
     torch.testing.assert_close(joined, whole, rtol=0, atol=2e-6)
     torch.testing.assert_close(state.y, end.y, rtol=0, atol=2e-6)
     torch.testing.assert_close(state.x, end.x)
+    torch.testing.assert_close(state.slow_x, end.slow_x, rtol=0, atol=2e-6)
+    torch.testing.assert_close(state.slow_y, end.slow_y, rtol=0, atol=2e-6)
+    assert state.slow_y.shape == (2, model.config.slow)
+    assert bool(state.slow_y.all()) or not slow
 
 
 def test_fresh_state_is_silence_of_the_right_size():
@@ -94,7 +118,11 @@ def test_fresh_state_is_silence_of_the_right_size():
     assert not state.x.any()
     assert not state.y.any()
     memoryless = Ar(ArConfig(m=1)).fresh_state(2)
-    assert memoryless.x.shape == memoryless.y.shape == (2, 0)
+    assert memoryless.x.shape == memoryless.y.shape == memoryless.slow_x.shape == memoryless.slow_y.shape == (2, 0)
+    slow = Ar(ArConfig(m=2, averages=(3.0, 4.0), envelopes=(5.0,))).fresh_state(2)
+    assert slow.slow_x.shape == slow.slow_y.shape == (2, 3)
+    assert not slow.slow_x.any()
+    assert not slow.slow_y.any()
 
 
 def test_streams_of_a_batch_do_not_hear_each_other(rng):
@@ -106,12 +134,36 @@ def test_streams_of_a_batch_do_not_hear_each_other(rng):
         torch.testing.assert_close(together[stream], alone[0], rtol=0, atol=1e-6)
 
 
+def test_the_rates_are_those_of_the_time_constants():
+    """A step rises to 1 - 1/e in the time constant, whatever it is."""
+    constants = (2.0, 48.0, 1000.0, 8640.0, 62_400.0)
+    rates = ArConfig(m=2, averages=constants[:3], envelopes=constants[3:]).rates()
+    assert rates.dtype == np.float32
+    assert rates.shape == (5,)
+    risen = 1 - (1 - rates.astype(np.float64)) ** np.array(constants)
+    np.testing.assert_allclose(risen, 1 - np.exp(-1), rtol=3e-3)
+
+
+def test_when_slow_values_of_the_past_are_heard(rng):
+    """Averages of y up to y[n-1], envelopes up to y[n-2]: not the output that is predicted, and nothing missed."""
+    for kind, first in (("averages", 11), ("envelopes", 12)):
+        model = random_model(7, m=1, past_outputs=1, width=6, **{kind: (5.0,)})
+        with torch.no_grad():
+            model.w_y[:, 0] = model.skip_y[0] = 0.0  # the tap is deaf
+        x, y = noise(rng, 1, 1, 31), noise(rng, 1, 1, 31).abs()
+        changed = y.clone()
+        changed[0, 0, 1 + 10] += 0.5
+        moved = (model.teacher_forced(x, changed) - model.teacher_forced(x, y))[0, 0].abs().detach()
+        assert moved[:first].max() == 0, kind
+        assert moved[first] > 1e-4, kind
+
+
 @pytest.mark.parametrize("teacher_forced", [True, False])
 def test_the_row_that_predicts_y_contains_x_of_the_same_sample(rng, teacher_forced):
     model = random_model(6, m=4, layers=1, width=6)
     history = model.history_samples
     x, y = noise(rng, 1, 1, history + 20), noise(rng, 1, 1, history + 20)
-    state = ArState(x[0, :, :history], y[0, :, :history])
+    state = ArState(x[0, :, :history], y[0, :, :history], torch.zeros(1, 0), torch.zeros(1, 0))
 
     def answers(sound):
         out = model.teacher_forced(sound, y) if teacher_forced else model(sound[..., history:], state)[0]
@@ -177,6 +229,12 @@ def test_its_presets_name_that_shape(name):
         ({"width": 0}, "width is 0"),
         ({"width": 1025}, "width is 1025"),
         ({"activation": "sine"}, "expected one of tanh, relu, gelu"),
+        ({"averages": (1.0,)}, "averages are .*; expected at most 64 of 1 to 1e7 samples"),
+        ({"averages": (5.0, -3.0)}, "averages are"),
+        ({"averages": (float("nan"),)}, "averages are"),
+        ({"averages": tuple(range(2, 67))}, "at most 64"),
+        ({"envelopes": (2e7,)}, "envelopes are"),
+        ({"envelopes": (5.0,), "past_outputs": 0}, "envelopes need at least one past output"),
     ],
 )
 def test_shapes_out_of_range_are_told(shape, says):

@@ -45,6 +45,40 @@ def test_the_bound_holds_through_hidden_layers(sound):
         assert 0 < small_gain(model, sound) <= 0.6 * (1.001 if activation != "gelu" else 1.01)
 
 
+def test_the_bound_counts_slow_values(sound):
+    """An average's gain is one at most, so the gains of taps and slow values add up all the same."""
+    model = one_pole(0.3, m=3, past_outputs=1, averages=(5.0, 50.0), envelopes=(20.0,))
+    with torch.no_grad():
+        model.skip_y[1:] = torch.tensor([0.2, -0.1, 0.15])
+    assert small_gain(model, sound) == pytest.approx(0.75, rel=1e-5)
+    for activation in ("tanh", "relu", "gelu"):
+        slow = {"averages": (5.0, 500.0), "envelopes": (20.0,)}
+        model = random_model(1, feedback=0.6, m=6, layers=2, width=6, activation=activation, **slow)
+        assert 0 < small_gain(model, sound) <= 0.6 * (1.001 if activation != "gelu" else 1.01)
+
+
+def test_the_bound_follows_the_slow_values(rng):
+    """Feedback that is strong only while an envelope is high, longer than any block: it must have risen by then."""
+    model = Ar(ArConfig(m=1, past_outputs=1, width=1, activation="tanh", envelopes=(20_000.0,)))
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.zero_()
+        # tanh(40 (envelope of x - 0.4) + 0.9 y[n-1]): steep only where the envelope passes 0.4
+        model.w_x[0, 1], model.b_in[0], model.w_y[0, 0], model.out[0] = 40.0, -16.0, 0.9, 1.0
+    loud = np.full((1, 40_000), 0.5, np.float32)  # the envelope passes 0.4 after 1.6 time constants: 32,000 samples
+    assert small_gain(model, loud) == pytest.approx(0.9, rel=0.01)
+
+
+def test_a_disturbed_average_returns_as_slowly_as_it_is(sound):
+    model = one_pole(0.0, m=2, averages=(400.0,))
+    with torch.no_grad():
+        model.skip_y[1] = 0.5
+    figures = certify(model, sound, RATE)
+    rate = 0.5 / 400  # s += (0.5 s - s) / 400
+    assert figures["lyapunov_per_sample"] == pytest.approx(-rate, rel=0.1)
+    assert figures["return_ms"] > 20
+
+
 def test_the_bound_is_the_worst_over_the_whole_sound(rng):
     """A tanh whose slope is steep only in silence: one quiet moment decides, wherever it is."""
     model = Ar(ArConfig(m=1, past_outputs=1, width=1))

@@ -19,6 +19,8 @@ from fxclone_training.ar_export import export_ar
 from fxclone_training.session import run_freely
 
 RATE = 48_000
+SLOW = tuple(np.geomspace(4, 8640, 8).tolist()), tuple(np.geomspace(53, 62_400, 8).tolist())
+"""Time constants like those of a recipe: averages up to 180 ms, envelopes up to 1.3 s."""
 SHAPES = {
     "memoryless": ({"m": 1, "width": 8}, None),
     "no feedback": ({"m": 12, "past_outputs": 0, "layers": 3, "width": 6}, None),
@@ -31,6 +33,26 @@ SHAPES = {
     "scan, tanh": ({"m": 32, "layers": 2, "width": 16}, "Scan"),
     "scan, ReLU": ({"m": 8, "layers": 3, "width": 6, "activation": "relu"}, "Scan"),
     "scan, GELU": ({"m": 8, "past_outputs": 20, "layers": 2, "width": 6, "activation": "gelu"}, "Scan"),
+    "no feedback, averages": ({"m": 6, "past_outputs": 0, "width": 8, "averages": (4.0, 90.0)}, None),
+    "fold, averages": ({"m": 8, "past_outputs": 3, "width": 9, "activation": "relu", "averages": (3.0, 70.0)}, "RNN"),
+    "fold, envelopes": ({"m": 4, "past_outputs": 1, "width": 9, "activation": "relu", "envelopes": (30.0, 9.0)}, "RNN"),
+    "fold, both": (
+        {"m": 16, "past_outputs": 8, "width": 16, "activation": "relu", "averages": SLOW[0], "envelopes": SLOW[1]},
+        "RNN",
+    ),
+    "fold without skip, both": (
+        {"m": 1, "past_outputs": 2, "width": 7, "activation": "relu", "skip": False}
+        | {"averages": (6.0,), "envelopes": (200.0,)},
+        "RNN",
+    ),
+    "scan, averages": ({"m": 8, "past_outputs": 1, "width": 8, "averages": (3.0, 70.0)}, "Scan"),
+    "scan, envelopes": ({"m": 4, "layers": 2, "width": 8, "envelopes": (30.0, 9.0)}, "Scan"),
+    "scan, both": ({"m": 16, "past_outputs": 8, "width": 16, "averages": SLOW[0], "envelopes": SLOW[1]}, "Scan"),
+    "scan, GELU, both, without skip": (
+        {"m": 5, "layers": 2, "width": 6, "activation": "gelu", "skip": False}
+        | {"averages": (6.0,), "envelopes": (200.0,)},
+        "Scan",
+    ),
     "scan without skip": ({"m": 8, "layers": 1, "width": 10, "activation": "gelu", "skip": False}, "Scan"),
 }
 
@@ -83,6 +105,37 @@ def test_onnxruntime_plays_what_torch_plays(model, rng):
     assert np.abs(own).max() > 0.01
 
 
+@pytest.mark.parametrize("constants", [(3.0, 70.0), SLOW[0]], ids=["short", "long"])
+@pytest.mark.parametrize("fold", [True, False])
+def test_the_fold_and_the_scan_are_the_same_model(rng, fold, constants):
+    model = random_model(6, m=4, past_outputs=3, width=8, activation="relu", averages=constants, envelopes=constants)
+    graph = export_ar(model, fold=fold)
+    assert ("Scan" in peek(graph.SerializeToString()).ops) is not fold
+    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(model, np.zeros((1, 1), np.float32)))
+    clone = clone_from_bytes(attach(graph, meta(self_test=silence)))
+    sound = moderate(rng, 1) + np.float32(0.1)  # an average that is not zero
+    clone.prepare(RATE, 8192, 1)
+    out, own = run_in_chunks(clone, sound, (64, 501, 8192)), run_freely(model, sound)
+    assert np.abs(out - own).max() <= 1e-5
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("kind", ["averages", "envelopes"])
+def test_slow_values_alone_are_the_same(rng, kind, activation):
+    """The output is one slow value of x and one of y, at full weight: nothing hides a drift of either."""
+    constants = SLOW[0][-1:] if kind == "averages" else SLOW[1][-1:]
+    model = one_pole(0.0, m=1, past_outputs=1, activation=activation, **{kind: constants})
+    with torch.no_grad():
+        model.skip_x[1], model.skip_y[1] = 0.5, 0.5
+    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(model, np.zeros((1, 1), np.float32)))
+    clone = clone_from_bytes(attach(export_ar(model), meta(self_test=silence)))
+    sound = moderate(rng, 4) + np.float32(0.1)
+    clone.prepare(RATE, 8192, 1)
+    out, own = run_in_chunks(clone, sound, (501, 8192)), run_freely(model, sound)
+    assert out.shape == own.shape
+    assert np.abs(out - own).max() <= 1e-5
+
+
 def test_battery_on_the_file(model, rng, tmp_path):
     path = tmp_path / "clone.onnx"
     written = write(model, path, rng)
@@ -102,7 +155,9 @@ def test_the_graph_is_standard_and_streams(model):
     seen = peek(graph.SerializeToString())
     assert seen.ops <= ALLOWED_OPS
     recurrent = seen.ops & {"RNN", "LSTM", "GRU", "Scan"}
-    assert recurrent == ({model.recurrence} if model.recurrence else set())
+    # Averages of the input are a linear recurrence, in an RNN node of its own.
+    expected = {model.recurrence} if model.recurrence else set()
+    assert recurrent == (expected | {"RNN"} if model.config.slow else expected)
 
     def domains(part):
         for node in part.node:
@@ -118,7 +173,7 @@ def test_the_graph_is_standard_and_streams(model):
     assert shapes["audio"] == shapes["audio_out"] == [1, "T"]
     states = {name for name in shapes if name.startswith("state.")}
     assert {name for name in shapes if name.startswith("next_state.")} == {"next_" + name for name in states}
-    assert bool(states) == (model.config.m > 1 or model.config.taps_y > 0)
+    assert bool(states) == (model.config.m > 1 or model.config.taps_y > 0 or model.config.slow > 0)
     for name in states:
         assert shapes[name] == shapes["next_" + name]
         assert all(isinstance(size, int) and size > 0 for size in shapes[name])

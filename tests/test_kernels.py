@@ -243,11 +243,14 @@ def test_slow_values_as_rows_follow_their_taps(rng):
         places = np.flatnonzero(recording.x.numpy() == float(segments.x[passage, model.history_samples]))
         assert len(places) == 1
         for sample in (0, 1, 9):
+            # averages of y up to y[n-1], envelopes up to y[n-2]
             row, now = z[10 * passage + sample].double().numpy(), int(places[0]) + sample
             np.testing.assert_allclose(row[3:5], slow(x[: now + 1], rates[:2]), atol=1e-6)
             np.testing.assert_allclose(row[5:6], slow(abs(x[: now + 1]), rates[2:]), atol=1e-6)
-            np.testing.assert_allclose(row[8:10], slow(y[:now], rates[:2]), atol=1e-6)  # up to y[n-1]
-            np.testing.assert_allclose(row[10:11], slow(abs(y[: max(now - 1, 0)]), rates[2:]), atol=1e-6)  # up to y[n-2]
+            np.testing.assert_allclose(row[8:10], slow(y[:now], rates[:2]), atol=1e-6)
+            np.testing.assert_allclose(
+                row[10:11], slow(abs(y[: max(now - 1, 0)]), rates[2:]), atol=1e-6
+            )  # up to y[n-2]
 
 
 def test_windows_as_rows_are_newest_first(rng):

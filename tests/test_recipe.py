@@ -10,10 +10,12 @@ from ar_models import noise, random_model
 from fxclone.errors import UsageError
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.gauss_newton import FreeRun, GaussNewton
 from fxclone_training.grow import linear_start, widen, window_sizes
 from fxclone_training.recipe import Recipe
-from fxclone_training.segments import SegmentSource
+from fxclone_training.segments import GRID, Recording, SegmentSource
 from fxclone_training.session import run_freely
+from fxclone_training.streams import Streams
 
 RATE = 48_000
 
@@ -107,6 +109,38 @@ def test_widening_keeps_the_function(rng, layers, activation, before, after):
     np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=1e-6)
 
 
+SLOW = {"averages": (5.0, 700.0), "envelopes": (30.0,)}
+
+
+@pytest.mark.parametrize(("layers", "activation"), [(1, "relu"), (1, "tanh"), (2, "gelu")])
+@pytest.mark.parametrize(
+    ("before", "after", "had"),
+    [
+        ((1, 0), (8, 7), {}),  # slow values that it had not
+        ((4, 3), (4, 3), {}),
+        ((4, 3), (16, 8), SLOW),  # those it had
+        ((4, 1), (4, 9), SLOW),
+        ((4, 3), (4, 3), SLOW),
+    ],
+)
+def test_widening_keeps_the_function_with_slow_values(rng, layers, activation, before, after, had):
+    shape = {"layers": layers, "width": 5, "activation": activation}
+    model = random_model(1, m=before[0], past_outputs=before[1], **shape, **had)
+    wide = widen(model, ArConfig(after[0], after[1], **shape, **SLOW))
+    assert (wide.config.m, wide.config.taps_y, wide.config.slow) == (*after, 3)
+    assert wide.w_x.shape == (5, after[0] + 3)
+    assert wide.w_y.shape == (5, after[1] + 3)
+    if had:
+        assert torch.equal(wide.w_y[:, after[1] :], model.w_y[:, before[1] :])
+        assert torch.equal(wide.skip_x[after[0] :], model.skip_x[before[0] :])
+        assert bool(wide.w_x[:, after[0] :].all())
+    else:
+        assert not wide.w_x[:, after[0] :].any()
+        assert not wide.w_y[:, after[1] :].any()
+    dry = noise(rng, 1, 3000).numpy()
+    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=1e-6)
+
+
 def recursive_pair(rng, samples=40_000):
     """y[n] = 0.5 x[n] - 0.2 x[n-1] + 0.7 y[n-1] + 0.1."""
     dry = (0.3 * rng.standard_normal(samples)).astype(np.float32)
@@ -116,9 +150,10 @@ def recursive_pair(rng, samples=40_000):
     return Pair(dry[None], wet[None].astype(np.float32), RATE)
 
 
-def source_of(pair, seed=0, *, relative=False):
+def source_of(pair, seed=0, *, relative=False, **shape):
     generator = torch.Generator().manual_seed(seed)
-    return SegmentSource(pair, relative_weight=relative, relative_noise=relative, generator=generator)
+    recording = Recording(pair, ArConfig(**shape))
+    return SegmentSource(recording, relative_weight=relative, relative_noise=relative, generator=generator)
 
 
 def silent(**shape):
@@ -163,6 +198,166 @@ def test_drawn_passages(rng):
     for x, y in zip(drawn.x.numpy(), drawn.y_noisy.numpy(), strict=True):  # each is a real passage, both sides aligned
         starts = np.flatnonzero(dry == x[-1]) - 49
         assert any(np.array_equal(dry[s : s + 50], x) and np.array_equal(wet[s : s + 50], y) for s in starts)
+
+
+@pytest.mark.parametrize("samples", [64, 63, 1000, 65_536, 65_600, 70_001])
+def test_slow_values_of_a_recording_equal_a_plain_loop(rng, samples):
+    config = ArConfig(m=4, past_outputs=3, averages=(5.0, 3000.0), envelopes=(40.0, 20_000.0))
+    dry, wet = (0.3 * rng.standard_normal((2, 1, samples))).astype(np.float32) + np.float32(0.05)
+    recording = Recording(Pair(dry, wet, RATE), config)
+    assert len(recording) == samples
+    rates, rows = config.rates().astype(np.float64), samples // GRID + 1
+    assert recording.slow_x.shape[0] >= rows
+    assert recording.slow_x.shape[1] == recording.slow_y.shape[1] == 4
+    slow_x, slow_y = np.zeros(4), np.zeros(4)
+    for n in range(samples + 1):
+        if n % GRID == 0:  # what is known before sample n; envelopes of y a sample late
+            np.testing.assert_allclose(recording.slow_x[n // GRID], slow_x, atol=1e-6)
+            np.testing.assert_allclose(recording.slow_y[n // GRID], slow_y, atol=1e-6)
+        if n < samples:
+            x, y, late = float(dry[0, n]), float(wet[0, n]), float(wet[0, n - 1]) if n else 0.0
+            slow_x += rates * (np.array([x, x, abs(x), abs(x)]) - slow_x)
+            slow_y += rates * (np.array([y, y, abs(late), abs(late)]) - slow_y)
+
+
+def test_passages_begin_on_the_grid_and_carry_its_slow_values(rng):
+    pair, shape = recursive_pair(rng, 3000), {"m": 2, "averages": (100.0,), "envelopes": (300.0,)}
+    source = source_of(pair, **shape)
+    recording, drawn = source.recording, source.draw(60, 40, 10, sigma=0.5)
+    seen = set()
+    for k in range(60):
+        start = int(np.flatnonzero(pair.dry[0] == float(drawn.x[k, 10]))[0])
+        assert start % GRID == 0
+        seen.add(start)
+        assert torch.equal(drawn.slow_x[k], recording.slow_x[start // GRID])
+        assert torch.equal(drawn.slow_y[k], recording.slow_y[start // GRID])  # without the noise
+    assert 0 in seen
+    assert max(seen) == (3000 - 40) // GRID * GRID  # to the very end
+    part = drawn.part(3, 7)
+    assert torch.equal(part.slow_y, drawn.slow_y[3:7])
+    assert torch.equal(part.target, drawn.target[3:7])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"m": 3, "width": 4},
+        {"m": 5, "past_outputs": 2, "width": 4, "averages": (6.0, 900.0), "envelopes": (50.0,)},
+        {"m": 2, "past_outputs": 7, "width": 4, "layers": 2, "averages": (20.0,)},
+        {"m": 1, "past_outputs": 1, "width": 4, "envelopes": (9.0, 400.0)},
+    ],
+)
+def test_the_state_of_a_passage_runs_on_from_the_recording(rng, shape):
+    """A recording of the model's own sound: a run from any passage's state is that sound."""
+    model = random_model(3, **shape)
+    dry = noise(rng, 1, 2000).numpy()
+    pair = Pair(dry, run_freely(model, dry), RATE)
+    drawn = source_of(pair, **shape).draw(20, 100, model.history_samples, sigma=0.0)
+    with torch.no_grad():
+        own, _ = model(drawn.x[:, None, model.history_samples :], drawn.state(model))
+    torch.testing.assert_close(own[:, 0], drawn.target, rtol=0, atol=5e-6)
+
+
+def streams_on(pair, model, *, batch=5, block=128, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Streams(
+        Recording(pair, model.config),
+        batch=batch,
+        block=block,
+        relative_weight=False,
+        generator=generator,
+        sample_rate=RATE,
+    )
+
+
+STREAM_SHAPES = [
+    {"m": 4, "width": 4},
+    {"m": 4, "past_outputs": 2, "width": 4, "averages": (6.0, 900.0), "envelopes": (50.0, 5000.0)},
+    {"m": 2, "past_outputs": 6, "width": 4, "activation": "relu", "averages": (30.0,), "envelopes": (30.0,)},
+]
+
+
+@pytest.mark.parametrize("shape", STREAM_SHAPES)
+def test_streams_carry_the_state(rng, shape):
+    """Two blocks of N are one of 2N, to the same state."""
+    model = random_model(4, **shape)
+    pair = recursive_pair(rng, 20_000)
+    short, long = streams_on(pair, model, block=128), streams_on(pair, model, block=256)
+    short.position = long.position = torch.tensor([[0], [64], [640], [6400], [12_800]])
+    short.age, long.age = torch.zeros(5, dtype=torch.long), torch.zeros(5, dtype=torch.long)
+    state, parts = short.fresh_states(model), []
+    with torch.no_grad():
+        for _ in range(2):
+            x, y, weight, state = short.next_block(model, state)
+            assert x.shape == y.shape == (5, 128)
+            assert weight.shape == (5, 1)
+            own, state = model(x[:, None], state)
+            parts.append((x, y, own[:, 0]))
+        x, y, _, whole = long.next_block(model, long.fresh_states(model))
+        own, whole = model(x[:, None], whole)
+    assert torch.equal(torch.cat([part[0] for part in parts], 1), x)
+    assert torch.equal(torch.cat([part[1] for part in parts], 1), y)
+    torch.testing.assert_close(torch.cat([part[2] for part in parts], 1), own[:, 0], rtol=0, atol=2e-6)
+    assert torch.equal(short.position, long.position)
+    for name in ("x", "y", "slow_x", "slow_y"):
+        torch.testing.assert_close(getattr(state, name), getattr(whole, name), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", STREAM_SHAPES)
+def test_streams_start_from_the_true_past(rng, shape):
+    """On a recording of the model's own sound every block of every stream is that sound, new starts included."""
+    model = random_model(5, **shape)
+    dry = noise(rng, 1, 3000).numpy()
+    pair = Pair(dry, run_freely(model, dry), RATE)
+    streams = streams_on(pair, model, block=256)
+    state, renewed = streams.fresh_states(model), 0
+    with torch.no_grad():
+        for _ in range(40):
+            before = streams.position.clone()
+            x, y, _, state = streams.next_block(model, state)
+            renewed += int((streams.position != before + 256).sum())
+            own, state = model(x[:, None], state)
+            torch.testing.assert_close(own[:, 0], y, rtol=0, atol=1e-5)
+    assert renewed > 5
+
+
+@pytest.mark.parametrize("shape", STREAM_SHAPES)
+def test_free_running_steps_carry_the_state_on(rng, shape):
+    """Each step's block begins with the state in which the last one ended, for the weights of then."""
+    model = random_model(6, **shape)
+    streams = streams_on(recursive_pair(rng, 20_000), model, block=128)
+    streams.age = torch.zeros(5, dtype=torch.long)
+    streams.position = torch.tensor([[0], [64], [640], [6400], [12_800]])
+    with torch.no_grad():
+        first = FreeRun(model, streams)
+        assert np.isfinite(first.cost())
+        _, ended = first._run(first.segments)
+        second = FreeRun(model, streams)
+        begun = second.segments.state(model)
+        for name in ("x", "y", "slow_x", "slow_y"):
+            assert torch.equal(getattr(begun, name), getattr(ended, name)), name
+        assert not torch.equal(second.segments.target, first.segments.target)
+
+
+@pytest.mark.parametrize("blow_up", [False, True])
+def test_a_step_that_fails_leaves_no_state_of_another_place(rng, blow_up):
+    """After a step without a finite answer the next block begins from its own past, not from an older block's."""
+    model = random_model(6, m=3, width=4)
+    streams = streams_on(recursive_pair(rng, 20_000), model, block=1024)
+    streams.age = torch.zeros(5, dtype=torch.long)
+    streams.position = torch.tensor([[0], [64], [640], [6400], [12_800]])
+    optimiser = GaussNewton(model)
+    optimiser.step(FreeRun(model, streams))
+    held = {name: value.clone() for name, value in model.state_dict().items()}
+    if blow_up:
+        with torch.no_grad():
+            model.skip_y[0] = 3.0
+    assert optimiser.step(FreeRun(model, streams)).accepted is not blow_up
+    model.load_state_dict(held)
+    begins = streams.position.clone()
+    state = FreeRun(model, streams).segments.state(model)
+    heard = streams.recording.cut(begins, 0, 2)[0]
+    assert torch.equal(state.x, heard)
 
 
 def test_noise_is_on_the_past_outputs_alone_and_redrawn(rng):
