@@ -27,7 +27,7 @@ RATE = 48_000
         ("activation", "sine", "auto, tanh, relu, gelu"),
         ("optimiser", "sgd", "auto, gauss-newton, adam"),
         ("loss", "mae", "esr, mse"),
-        ("m", 0, "m is 0; expected a number from 1 to 4096"),
+        ("m", 0, "m is 0; expected a whole number from 1 to 4096"),
         ("m", 5000, "1 to 4096"),
         ("m", 2.5, "m is 2.5"),
         ("m", True, "m is True"),
