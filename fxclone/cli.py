@@ -24,7 +24,6 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         name="fxclone",
         help="Playable neural copies of audio effects: train a clone, play it live, render files with it.",
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,7 +47,9 @@ def build_app() -> typer.Typer:
                 sys.stderr.write(f"fxclone: commands of {point.value} are missing: {error}\n")
             continue
         register(app)
-    app.registered_commands.sort(key=lambda command: _rank(command.name or str(getattr(command.callback, "__name__", ""))))
+    app.registered_commands.sort(
+        key=lambda command: _rank(command.name or str(getattr(command.callback, "__name__", "")))
+    )
     return app
 
 
@@ -64,7 +65,7 @@ def main() -> None:
 def run(args: list[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     try:
-        code = build_app()(args, standalone_mode=False, prog_name="fxclone")
+        code = build_app()(args or ["--help"], standalone_mode=False, prog_name="fxclone")
         if code == INTERRUPTED:  # typer's word for Ctrl-C
             return _fail("interrupted", INTERRUPTED)
         return int(code) if isinstance(code, int) else 0

@@ -5,6 +5,8 @@ Needs numpy and onnxruntime, neither torch nor the original effect.
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from fxclone.errors import CloneFileError, FxcloneError, UsageError
 from fxclone.onnx_peek import MAX_FILE_BYTES, peek
 
 MAX_STATE_BYTES = 64 * 2**20
+MAX_MEMORY_BYTES = 2 * 2**30
+"""What onnxruntime may take for all the clones of this process together: weights, states and everything between."""
 _FLOAT = "tensor(float)"
 State = dict[str, npt.NDArray[np.float32]]
 
@@ -63,7 +67,10 @@ def clone_from_bytes(data: bytes, *, name: str = "clone", self_test: bool = True
     meta = parse_meta(seen.metadata[METADATA_KEY], name=name)
     clone = Clone(_session(data, name), meta, name=name, ops=frozenset(seen.ops))
     if self_test:
-        error = clone.self_test_error()
+        try:
+            error = clone.self_test_error()
+        except CloneFileError as problem:
+            raise CloneFileError(f"{problem} (found by its self-test)") from None
         if not error <= meta.self_test.tolerance:
             raise CloneFileError(
                 f"{name} fails its self-test: its output differs by {error:.2g} from the stored one, "
@@ -81,11 +88,30 @@ def _session(data: bytes, name: str) -> ort.InferenceSession:
     options.log_severity_level = 4
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    _limit_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # Folding constants allocates outside that limit, and an exporter has folded already what is worth it.
+        return ort.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+        )
     except Exception as error:  # onnxruntime raises its own unrelated classes
-        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise CloneFileError(f"{name} was refused by onnxruntime ({first}); export it again") from None
+        raise CloneFileError(f"{name} was refused by onnxruntime ({_reason(error)}); export it again") from None
+
+
+@cache
+def _limit_memory() -> None:
+    """Give onnxruntime one allocator for the process, that refuses to grow beyond `MAX_MEMORY_BYTES`."""
+    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg({"max_mem": MAX_MEMORY_BYTES}))
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what onnxruntime's error says in many."""
+    text = str(error)
+    if "bfc_arena" in text or "allocate" in text or isinstance(error, MemoryError):
+        return f"it needs more memory than the {MAX_MEMORY_BYTES / 2**30:g} GiB that clones may take"
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 class Clone:
@@ -152,8 +178,14 @@ class Clone:
         Raises
         ------
         UsageError
-            For another rate (wrap the clone in `fxclone.resampled.Resampled`) or a channel count it cannot take.
+            For another rate (wrap the clone in `fxclone.resampled.Resampled`), a channel count it cannot take, or a
+            block length below 1.
         """
+        if channels < 1 or max_block < 1:
+            raise UsageError(
+                f"{self.file_name} was asked for {channels} channels in blocks of {max_block}; "
+                "expected at least 1 of each"
+            )
         if sample_rate != self.sample_rate:
             raise UsageError(
                 f"{self.file_name} runs at {self.sample_rate} Hz; it was asked to run at {sample_rate} Hz: resample"
@@ -231,8 +263,12 @@ class Clone:
         try:
             outputs = self.session.run(self._output_names, feeds)
         except Exception as error:
-            first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise CloneFileError(f"{self.file_name} failed while running ({first})") from None
+            raise CloneFileError(f"{self.file_name} failed while running ({_reason(error)})") from None
+        expected = (self.meta.channels_out, block.shape[1])
+        if outputs[0].shape != expected:
+            raise CloneFileError(
+                f"{self.file_name} gave sound of shape {outputs[0].shape}, expected {expected}; export it again"
+            )
         return outputs[0], dict(zip(self._state_names, outputs[1:], strict=True))
 
 
@@ -241,6 +277,8 @@ def _check_interface(session: ort.InferenceSession, meta: CloneMeta, name: str) 
     inputs = {item.name: item for item in session.get_inputs()}
     outputs = {item.name: item for item in session.get_outputs()}
     expected = {"audio"} | ({"knobs"} if meta.knobs else set())
+    sound_out = outputs["audio_out"].shape if "audio_out" in outputs else []
+    knobs = inputs["knobs"].shape if "knobs" in inputs else []
     states = {key: tuple(item.shape) for key, item in inputs.items() if key.startswith("state.")}
     problem = ""
     if set(inputs) != expected | set(states) or set(outputs) != {"audio_out"} | {"next_" + key for key in states}:
@@ -251,13 +289,18 @@ def _check_interface(session: ort.InferenceSession, meta: CloneMeta, name: str) 
         problem = f"its audio input has shape {inputs['audio'].shape}"
     elif isinstance(inputs["audio"].shape[1], int):
         problem = "its block length is fixed"
+    elif len(sound_out) != 2 or (isinstance(sound_out[0], int) and sound_out[0] != meta.channels_out):
+        problem = f"its audio output has shape {sound_out}"
+    elif meta.knobs and (len(knobs) != 1 or (isinstance(knobs[0], int) and knobs[0] != len(meta.knobs))):
+        problem = f"it lists {len(meta.knobs)} knobs and its knobs input has shape {knobs}"
     elif any(not all(isinstance(n, int) and n > 0 for n in shape) for shape in states.values()):
         problem = "a state has no fixed shape"
-    elif sum(4 * int(np.prod(shape, dtype=np.int64)) for shape in states.values()) > MAX_STATE_BYTES:
+    elif sum(4 * math.prod(shape) for shape in states.values()) > MAX_STATE_BYTES:
         problem = f"its states take more than {MAX_STATE_BYTES} bytes"
     if problem:
         raise CloneFileError(
             f"{name} is not a valid clone: {problem}; "
-            f"expected audio ({meta.channels_in}, T) and state.* in, audio_out and next_state.* out"
+            f"expected audio ({meta.channels_in}, T) and state.* in, "
+            f"audio_out ({meta.channels_out}, T) and next_state.* out"
         )
     return states

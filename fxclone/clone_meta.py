@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +17,8 @@ FORMAT_VERSION = 1
 MAX_CHANNELS = 8
 MAX_SELF_TEST_SAMPLES = 16_384
 MAX_SECONDS = 120
+MAX_KNOBS = 32
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -118,32 +118,27 @@ def parse_meta(text: str, *, name: str) -> CloneMeta:
         If it is newer than this program, incomplete or out of bounds.
     """
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=_no_constant)
         if not isinstance(raw, dict):
             raise TypeError("not an object")
         version = raw.get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise ValueError(f"format_version is {_short(version)}")
+        if version > FORMAT_VERSION:
             raise CloneFileError(
-                f"{name} has clone format {version}; this fxclone reads up to {FORMAT_VERSION}: update fxclone"
+                f"{name} has clone format {_short(version)}; this fxclone reads up to {FORMAT_VERSION}: update fxclone"
             )
         if version != FORMAT_VERSION:
-            raise ValueError(f"format_version is {version!r}")
+            raise ValueError(f"format_version is {_short(version)}")
         test = raw.pop("self_test")
         channels_in = _whole(raw, "channels_in", 1, MAX_CHANNELS)
         channels_out = _whole(raw, "channels_out", 1, MAX_CHANNELS)
         sample_rate = _whole(raw, "sample_rate", MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ)
         longest = MAX_SECONDS * sample_rate
-        knobs = tuple(Knob(**knob) for knob in raw.get("knobs", []))
-        for knob in knobs:
-            if not knob.minimum <= knob.default <= knob.maximum:
-                raise ValueError(f"knob {knob.name!r} has no valid range")
-        levels = {str(key): float(value) for key, value in raw.get("levels", {}).items()}
-        if not all(math.isfinite(level) for level in levels.values()):
-            raise ValueError("a level is not finite")
         calibration = raw.get("calibration_dbu")
         return CloneMeta(
-            name=str(raw["name"])[:200],
-            family=str(raw["family"])[:50],
+            name=_words(raw["name"], "name")[:200],
+            family=_words(raw["family"], "family")[:50],
             sample_rate=sample_rate,
             channels_in=channels_in,
             channels_out=channels_out,
@@ -152,19 +147,19 @@ def parse_meta(text: str, *, name: str) -> CloneMeta:
             prewarm_samples=_whole(raw, "prewarm_samples", 0, longest),
             tail_samples=_whole(raw, "tail_samples", 0, longest),
             parameters=_whole(raw, "parameters", 0, 2**31),
-            knobs=knobs,
-            levels=levels,
-            training=dict(raw.get("training", {})),
-            metrics=dict(raw.get("metrics", {})),
-            certificate=dict(raw.get("certificate", {})),
-            calibration_dbu={k: float(v) for k, v in calibration.items()} if calibration else None,
+            knobs=_knobs(raw.get("knobs", [])),
+            levels=_numbers(raw.get("levels", {}), "levels"),
+            training=_object(raw.get("training", {}), "training"),
+            metrics=_object(raw.get("metrics", {}), "metrics"),
+            certificate=_object(raw.get("certificate", {}), "certificate"),
+            calibration_dbu=None if calibration is None else _numbers(calibration, "calibration_dbu"),
             self_test=SelfTest(
                 input=_decode(test["input"], channels_in),
                 output=_decode(test["output"], channels_out),
-                tolerance=min(float(test["tolerance"]), 1e-2),
+                tolerance=min(_number(test["tolerance"], "tolerance"), 1e-2),
             ),
         )
-    except (KeyError, ValueError, TypeError, AttributeError, binascii.Error, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CloneFileError(
             f"{name} has damaged clone metadata ({type(error).__name__}: {error}); export it again"
         ) from None
@@ -173,8 +168,55 @@ def parse_meta(text: str, *, name: str) -> CloneMeta:
 def _whole(raw: dict[str, Any], key: str, low: int, high: int) -> int:
     value = raw[key]
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{key} is {value!r}, expected a whole number from {low} to {high}")
+        raise ValueError(f"{key} is {_short(value)}, expected a whole number from {low} to {high}")
     return value
+
+
+def _number(value: object, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise ValueError(f"{key} is {_short(value)}, expected a finite number")
+    return float(value)
+
+
+def _words(value: object, key: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {_short(value)}, expected text")
+    return value
+
+
+def _object(value: object, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is {_short(value)}, expected an object")
+    return value
+
+
+def _numbers(value: object, key: str) -> dict[str, float]:
+    return {name: _number(number, f"{name[:40]} in {key}") for name, number in _object(value, key).items()}
+
+
+def _knobs(listed: object) -> tuple[Knob, ...]:
+    if not isinstance(listed, list) or len(listed) > MAX_KNOBS:
+        raise ValueError(f"knobs is not a list of at most {MAX_KNOBS}")
+    knobs = []
+    for item in listed:
+        rest = dict(_object(item, "a knob"))
+        name, unit = _words(rest.pop("name"), "the name of a knob"), _words(rest.pop("unit", ""), "the unit of a knob")
+        low, high, start = (_number(rest.pop(key), f"{key} of a knob") for key in ("minimum", "maximum", "default"))
+        if rest:
+            raise ValueError(f"a knob has the unknown field {_short(next(iter(rest)))}")
+        if not low <= start <= high:
+            raise ValueError(f"knob {_short(name)} has no valid range")
+        knobs.append(Knob(name[:200], low, high, start, unit[:50]))
+    return tuple(knobs)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + " ..."
 
 
 def _encode(audio: Audio) -> str:

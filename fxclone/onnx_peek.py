@@ -1,12 +1,13 @@
 """A look into an ONNX file before anything runs it.
 
 A clone may come from anybody, so before onnxruntime sees it we walk its protobuf fields (and nothing else: tensor data
-is skipped, not read) to refuse what a clone never needs: external data files, custom operators, loops without a bound,
-model-local functions, absurd sizes. Field numbers are those of ``onnx.proto`` (IR version 10).
+is skipped, not read) to refuse what a clone never needs: external data files, sparse tensors, custom operators, loops
+without a bound, model-local functions, absurd sizes. Field numbers are those of ``onnx.proto`` (IR version 10).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,13 +18,15 @@ MAX_NODES = 20_000
 MAX_DEPTH = 8
 
 ALLOWED_OPS = frozenset(
-    """Abs Add Cast Ceil Clip Concat Constant ConstantOfShape Conv Cos Div Einsum Elu Equal Erf Exp Expand Floor
-    GRU Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual HardSigmoid Identity LSTM LeakyRelu
-    Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Pad Pow PRelu RNN Range Reciprocal ReduceMax ReduceMean
-    ReduceSum ReduceL2 Relu Reshape Round Scan ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softplus Softsign
-    Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where And Or CumSum DFT Softmax""".split()
+    """Abs Add And Cast Ceil Clip Concat Constant Conv Cos CumSum Div Elu Equal Erf Exp Floor GRU Gather Gelu Gemm
+    Greater GreaterOrEqual HardSigmoid Identity LSTM LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or
+    PRelu Pow RNN Reciprocal ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape Round Scan Shape Sigmoid Sign Sin
+    Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where""".split()
 )
-"""Standard operators a clone may use: arithmetic, shaping, recurrence over the block. No Loop, If, randomness, I/O."""
+"""Standard operators a clone may use: arithmetic, shaping, recurrence over the block. No Loop, If, randomness, I/O, and
+none that makes a size out of a value (ConstantOfShape, Expand, Tile, Range, Pad ...)."""
+
+_SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"\xff\xfb")
 
 _Field = tuple[int, int, int, int]  # number, wire type, start, end (for a varint: start = value)
 
@@ -50,6 +53,8 @@ def peek(data: bytes, *, name: str = "the file") -> OnnxPeek:
     """
     if len(data) > MAX_FILE_BYTES:
         raise CloneFileError(f"{name} has {len(data)} bytes; a clone has at most {MAX_FILE_BYTES}")
+    if data.startswith(_SOUND_FILES):
+        raise CloneFileError(f"{name} is a sound file; expected a clone file (.onnx), such as `fxclone train` writes")
     seen = OnnxPeek()
     try:
         _model(data, seen, name)
@@ -80,6 +85,8 @@ def _model(data: bytes, seen: OnnxPeek, name: str) -> None:
         elif number == 14:
             entry = {inner: data[a:b].decode() for inner, wire, a, b in _fields(data, start, end) if wire == 2}
             seen.metadata[entry.get(1, "")] = entry.get(2, "")
+        elif number == 20:
+            raise CloneFileError(f"{name} holds a graph for training; a clone does not, export it again")
         elif number == 25:
             raise CloneFileError(f"{name} defines operators of its own; a clone uses standard operators only")
 
@@ -90,8 +97,10 @@ def _graph(data: bytes, start: int, end: int, seen: OnnxPeek, name: str, depth: 
     for number, _, a, b in _fields(data, start, end):
         if number == 1:
             _node(data, a, b, seen, name, depth)
-        elif number in (5, 15):
+        elif number == 5:
             _tensor(data, a, b, name)
+        elif number == 15:
+            raise _sparse(name)
 
 
 def _node(data: bytes, start: int, end: int, seen: OnnxPeek, name: str, depth: int) -> None:
@@ -108,8 +117,10 @@ def _node(data: bytes, start: int, end: int, seen: OnnxPeek, name: str, depth: i
             for inner, _, c, d in _fields(data, a, b):
                 if inner in (6, 11):
                     _graph(data, c, d, seen, name, depth + 1)
-                elif inner in (5, 10, 22, 23):
+                elif inner in (5, 10):
                     _tensor(data, c, d, name)
+                elif inner in (22, 23):
+                    raise _sparse(name)
     if domain not in ("", "ai.onnx") or op not in ALLOWED_OPS:
         shown = f"{domain}.{op}" if domain else op
         raise CloneFileError(f"{name} uses the operator {shown[:60]!r}, which a clone may not; see CLONE_FORMAT.md")
@@ -117,9 +128,25 @@ def _node(data: bytes, start: int, end: int, seen: OnnxPeek, name: str, depth: i
 
 
 def _tensor(data: bytes, start: int, end: int, name: str) -> None:
-    for number, _, a, _b in _fields(data, start, end):
-        if number == 13 or (number == 14 and a == 1):
+    sizes: list[int] = []
+    for number, wire, a, b in _fields(data, start, end):
+        if number == 13 or (number == 14 and a != 0):
             raise CloneFileError(f"{name} keeps weights in another file; a clone is one file, export it again")
+        if number == 1 and wire == 0:
+            sizes.append(a)
+        elif number == 1 and wire == 2:
+            while a < b:
+                size, a = _varint(data, a, b)
+                sizes.append(size)
+    # No type of number takes less than four bits, so what is not in the file cannot be claimed (nor a negative size).
+    if math.prod(sizes) > 2 * (end - start):
+        raise CloneFileError(f"{name} has a tensor that claims to be larger than its data; get the file again")
+
+
+def _sparse(name: str) -> CloneFileError:
+    return CloneFileError(
+        f"{name} holds a sparse tensor, whose weights may lie in another file; a clone has none, export it again"
+    )
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[_Field]:
@@ -127,7 +154,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[_Field]:
     while position < end:
         key, position = _varint(data, position, end)
         number, wire = key >> 3, key & 7
-        if number == 0:
+        if number == 0 or key >= 2**32:  # a parser in C++ keeps 32 bits and would see another field
             raise ValueError(f"bad field at byte {position}")
         if wire == 0:
             value, position = _varint(data, position, end)

@@ -94,8 +94,12 @@ def evaluate(
 
 
 def _db(value: float) -> str:
-    value = round(value, 1) + 0.0 if math.isfinite(value) else value  # not -0.0
-    return f"{value:.1f} dB" if math.isfinite(value) else ("-" if math.isnan(value) else "infinite")
+    return f"{_tidy(value, 1):.1f} dB" if math.isfinite(value) else ("-" if math.isnan(value) else "infinite")
+
+
+def _tidy(value: float, digits: int) -> float:
+    """Rounded, and never -0."""
+    return round(value, digits) + 0.0 if math.isfinite(value) else value
 
 
 def _table(results: list[Evaluation]) -> str:
@@ -105,7 +109,7 @@ def _table(results: list[Evaluation]) -> str:
         c = result.comparison
         lines.append(
             f"{result.name:{width}} {c.esr_db:8.1f} {c.a_weighted_esr_db:11.1f} {c.worst_100ms_esr_db:13.1f} "
-            f"{c.lag_samples:7.2f}"
+            f"{_tidy(c.lag_samples, 2):7.2f}"
         )
     return "\n".join(lines)
 
@@ -122,11 +126,11 @@ def _report(c: Comparison, files: int) -> str:
         f"ESR, A-weighted    {_db(c.a_weighted_esr_db):>12}    as the ear weighs it",
         f"ESR, worst 100 ms  {_db(c.worst_100ms_esr_db):>12}    {worst}",
         f"MR-STFT            {c.mr_stft:>12.3f}    distance of spectra",
-        f"lag                {c.lag_samples:>12.2f}    samples; positive is late",
+        f"lag                {_tidy(c.lag_samples, 2):>12.2f}    samples; positive is late",
         f"polarity           {polarity:>12}",
         f"gain               {_db(c.gain_db):>12}    of the wet sound within the clone's output",
         f"level              {_db(c.level_difference_db):>12}    RMS against the wet sound",
-        f"DC                 {c.dc:>12.1e}    of full scale",
+        f"DC                 {c.dc + 0.0:>12.1e}    of full scale",
         "",
         "by input level (dBFS, peak in 50 ms)",
         *(f"  {band:>9}        {_db(value):>12}" for band, value in c.esr_db_by_level.items()),

@@ -61,11 +61,12 @@ def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
         ("family", f"{meta.family}, {meta.parameters} weights"),
         ("sound", f"{meta.sample_rate} Hz, {meta.channels_in} in, {meta.channels_out} out"),
         ("latency", f"{meta.latency_samples} samples, tail {1e3 * meta.tail_samples / meta.sample_rate:.1f} ms"),
-        ("cost here", f"{cost:.2f} us a sample in blocks of 64: {budget / cost:.0f} x real time"),
+        ("cost here", f"{cost:.2f} us a sample in blocks of 64: {_speed(budget / cost)}"),
     ]
     if "esr_db" in metrics:
-        error = f"{metrics['esr_db']:.1f} dB" if metrics["esr_db"] is not None else "unknown"
-        rows.append(("error", f"{error} free-running ({metrics.get('sound', 'sound unknown')})"))
+        error = f"{metrics['esr_db']:.1f} dB" if _is_number(metrics["esr_db"]) else "unknown"
+        sound = str(metrics.get("sound", "sound unknown")).removesuffix(", free-running")
+        rows.append(("error", f"{error} free-running ({sound})"))
     for knob in meta.knobs:
         span = f"{knob.minimum:g} to {knob.maximum:g} {knob.unit}"
         rows.append(("knob", f"{knob.name}: {span}, default {knob.default:g}"))
@@ -77,22 +78,36 @@ def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
         rows.append(
             ("calibration", ", ".join(f"{key} {value:+.1f} dBu" for key, value in meta.calibration_dbu.items()))
         )
-    if training.get("seconds") is not None:
+    if _is_number(training.get("seconds")):
         made = f"{training['seconds']:g} s, {training.get('steps', '?')} steps, {training.get('made', '')}"
         rows.append(("training", made.rstrip(", ")))
     rows.append(("operators", " ".join(sorted(clone.ops))))
-    return rows
+    # What a stranger wrote must not steer the terminal.
+    return [(label, "".join(letter if letter.isprintable() else "?" for letter in text)) for label, text in rows]
+
+
+def _speed(times: float) -> str:
+    """So many times faster than the sound, in two digits."""
+    rounded = float(f"{times:.1e}")
+    text = f"{rounded:.0f}" if rounded >= 10 else f"{rounded:#.2g}"
+    return f"{text} x real time" + (": too slow to play live" if times < 1 else "")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def _stability(certificate: dict[str, Any]) -> str:
     if certificate.get("small_gain") == 0:
         return "no feedback: nothing can run away"
     parts = []
-    if certificate.get("small_gain") is not None:
+    if _is_number(certificate.get("small_gain")):
         kind = "contracting" if certificate.get("contracting") else "no proof, see the other figures"
         parts.append(f"small-gain bound {certificate['small_gain']:.3g} ({kind})")
-    if certificate.get("lyapunov_per_sample") is not None:
+    if _is_number(certificate.get("lyapunov_per_sample")):
         parts.append(f"Lyapunov exponent {certificate['lyapunov_per_sample']:.2g} a sample")
     met = certificate.get("return_ms")
-    parts.append("a disturbed state did not return" if met is None else f"a disturbed state is back after {met:.1f} ms")
+    parts.append(
+        f"a disturbed state is back after {met:.1f} ms" if _is_number(met) else "a disturbed state did not return"
+    )
     return "; ".join(parts)

@@ -78,11 +78,11 @@ def find_spec(name: str) -> EffectSpec:
         return folded[_fold(name)]
     nearest = difflib.get_close_matches(_fold(name), folded, n=3, cutoff=0.5)
     names = list(dict.fromkeys(folded[n].name for n in nearest))
-    hint = f"did you mean {' or '.join(names)}? " if names else ""
+    hint = f"; did you mean {' or '.join(names)}?" if names else ""
     preset = difflib.get_close_matches(name.lower(), preset_names(), n=1, cutoff=0.7)
     if preset:
-        hint += f"there is a preset {preset[0]} (--preset {preset[0]}) "
-    raise UsageError(f'there is no effect "{name}"; {hint}(fxclone effects lists them all)')
+        hint += f"{'' if names else ';'} there is a preset {preset[0]} (--preset {preset[0]})"
+    raise UsageError(f'there is no effect "{name}"{hint} (fxclone effects lists them all)')
 
 
 def effect(expression: str, settings: Mapping[str, Value] | None = None) -> Effect:
