@@ -30,7 +30,7 @@ SHAPES = [
     {"m": 6, "past_outputs": 3, "layers": 2, "width": 6, "activation": "gelu", "envelopes": (10.0, 800.0)},
     {"m": 16, "past_outputs": 8, "width": 9, "activation": "relu", "averages": (5.0, 60.0), "envelopes": (40.0,)},
     {"m": 3, "layers": 2, "width": 5, "activation": "tanh", "skip": False, "averages": (8.0,), "envelopes": (300.0,)},
-    {"m": 4, "past_outputs": 0, "layers": 2, "width": 6, "averages": (3.0, 50.0)},
+    {"m": 4, "past_outputs": 1, "layers": 2, "width": 6, "averages": (3.0, 50.0)},
 ]
 
 
@@ -235,6 +235,7 @@ def test_its_presets_name_that_shape(name):
         ({"averages": tuple(range(2, 67))}, "at most 64"),
         ({"envelopes": (2e7,)}, "envelopes are"),
         ({"envelopes": (5.0,), "past_outputs": 0}, "envelopes need at least one past output"),
+        ({"averages": (5.0,), "m": 1}, "averages and envelopes need at least one past output"),
     ],
 )
 def test_shapes_out_of_range_are_told(shape, says):

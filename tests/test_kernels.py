@@ -39,7 +39,7 @@ SLOW_SHAPES = [
     {"m": 4, "layers": 2, "width": 4, "activation": "relu", "averages": (1.5, 30.0), "envelopes": (4.0, 50.0)},
     {"m": 2, "past_outputs": 5, "layers": 2, "width": 3, "activation": "gelu", "averages": (7.0,), "envelopes": (7.0,)},
     {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "skip": False, "averages": (6.0,), "envelopes": (3.0,)},
-    {"m": 5, "past_outputs": 0, "layers": 2, "width": 4, "activation": "tanh", "averages": (2.0, 25.0)},
+    {"m": 5, "past_outputs": 1, "layers": 2, "width": 4, "activation": "tanh", "averages": (2.0, 25.0)},
 ]
 SHAPES += SLOW_SHAPES
 NAMES = ["w_x", "w_y", "b_in", "hidden", "b_hidden", "out", "skip_x", "skip_y", "b_out"]

@@ -106,7 +106,7 @@ def test_widening_keeps_the_function(rng, layers, activation, before, after):
         assert torch.equal(new[..., : old.shape[-1]], old)
         assert not new[..., old.shape[-1] :].any()
     dry = noise(rng, 1, 600).numpy()
-    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=1e-6)
+    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=2e-6)
 
 
 SLOW = {"averages": (5.0, 700.0), "envelopes": (30.0,)}
@@ -138,7 +138,7 @@ def test_widening_keeps_the_function_with_slow_values(rng, layers, activation, b
         assert not wide.w_x[:, after[0] :].any()
         assert not wide.w_y[:, after[1] :].any()
     dry = noise(rng, 1, 3000).numpy()
-    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=1e-6)
+    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=2e-6)
 
 
 def recursive_pair(rng, samples=40_000):
@@ -212,8 +212,8 @@ def test_slow_values_of_a_recording_equal_a_plain_loop(rng, samples):
     slow_x, slow_y = np.zeros(4), np.zeros(4)
     for n in range(samples + 1):
         if n % GRID == 0:  # what is known before sample n; envelopes of y a sample late
-            np.testing.assert_allclose(recording.slow_x[n // GRID], slow_x, atol=1e-6)
-            np.testing.assert_allclose(recording.slow_y[n // GRID], slow_y, atol=1e-6)
+            np.testing.assert_allclose(recording.slow_x[n // GRID], slow_x, atol=2e-6)
+            np.testing.assert_allclose(recording.slow_y[n // GRID], slow_y, atol=2e-6)
         if n < samples:
             x, y, late = float(dry[0, n]), float(wet[0, n]), float(wet[0, n - 1]) if n else 0.0
             slow_x += rates * (np.array([x, x, abs(x), abs(x)]) - slow_x)
@@ -331,6 +331,7 @@ def test_free_running_steps_carry_the_state_on(rng, shape):
     with torch.no_grad():
         first = FreeRun(model, streams)
         assert np.isfinite(first.cost())
+        first.accept()
         _, ended = first._run(first.segments)
         second = FreeRun(model, streams)
         begun = second.segments.state(model)

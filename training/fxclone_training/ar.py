@@ -62,8 +62,8 @@ class ArConfig:
         for name, constants in (("averages", self.averages), ("envelopes", self.envelopes)):
             if not all(1 < constant <= 1e7 for constant in constants) or len(constants) > 64:
                 raise UsageError(f"ar model: {name} are {constants}; expected at most 64 of 1 to 1e7 samples")
-        if self.envelopes and self.taps_y == 0:
-            raise UsageError("ar model: envelopes need at least one past output")
+        if self.slow and self.taps_y == 0:
+            raise UsageError("ar model: averages and envelopes need at least one past output")
         for name, value, low, high in (
             ("m", self.m, 1, 4096),
             ("past_outputs", self.taps_y, 0, 4096),
@@ -100,7 +100,9 @@ class ArConfig:
     def rates(self) -> npt.NDArray[np.float32]:
         """How far each average and envelope moves towards its input in one sample."""
         constants = np.array([*self.averages, *self.envelopes], dtype=np.float64)
-        return (1 - np.exp(-1 / constants)).astype(np.float32)
+        # One minus a float32, so that keep + rate is 1 in float32 too: else a slow average has a gain of its own.
+        rates: npt.NDArray[np.float32] = np.float32(1) - np.exp(-1 / constants).astype(np.float32)
+        return rates
 
 
 @dataclass(frozen=True)
@@ -243,12 +245,17 @@ class Ar(nn.Module):
 
         Averages up to y[n-1], envelopes up to y[n-2]; ``before`` holds both at the lead-in's end.
         """
-        y = heard[:, self.history_samples :]
-        values = self.slow_values(y, before)[:, :-1]
-        if self.config.envelopes:
-            late = heard[:, self.history_samples - 1 : -1]
-            averages = len(self.config.averages)
-            values = torch.cat([values[..., :averages], self.slow_values(late, before)[:, :-1, averages:]], -1)
+        return self._slow_track(heard, before)[:, :-1]
+
+    def slow_values_of_past(self, heard: Tensor, before: Tensor) -> Tensor:
+        """Slow values of past outputs after ``heard`` (B, history + T), given those at its lead-in's end: (B, slow)."""
+        return self._slow_track(heard, before)[:, -1]
+
+    def _slow_track(self, heard: Tensor, before: Tensor) -> Tensor:
+        values = self.slow_values(heard[:, self.history_samples :], before)
+        if self.config.envelopes:  # one sample late
+            late, averages = heard[:, self.history_samples - 1 : -1], len(self.config.averages)
+            values = torch.cat([values[..., :averages], self.slow_values(late, before)[..., averages:]], -1)
         return values
 
     def input_part(self, heard: Tensor, slow: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,8 @@ import onnx
 from fxclone_export.graph import Scan, StreamingGraph
 from fxclone_training.ar import Ar
 
+LONGEST_FOLDED = 100.0
+"""Samples; the longest average that the folded form may carry."""
 _ONNX_ACTIVATION = {"tanh": "Tanh", "relu": "Relu", "gelu": "Gelu"}
 
 
@@ -49,8 +51,13 @@ def export_ar(model: Ar, *, loudest: float = 4.0, fold: bool = True) -> onnx.Mod
 
 
 def folds(model: Ar) -> bool:
-    """Whether the model can be one ``RNN`` node."""
-    return model.config.layers == 1 and model.config.activation == "relu" and model.config.taps_y > 0
+    """Whether the model can be one ``RNN`` node.
+
+    Long averages cannot: each step rounds them at the size of the shift, and an average adds up what it was given.
+    """
+    c = model.config
+    short = all(constant <= LONGEST_FOLDED for constant in c.averages)
+    return c.layers == 1 and c.activation == "relu" and c.taps_y > 0 and short
 
 
 def _weights(model: Ar) -> dict[str, np.ndarray]:

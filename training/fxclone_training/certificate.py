@@ -59,11 +59,13 @@ def small_gain(model: Ar, dry: Audio, *, block: int = 8192) -> float:
     x = torch.from_numpy(dry)
     y = torch.from_numpy(run_freely(model, dry))
     history, worst = model.history_samples, 0.0
+    slow_x = slow_y = torch.zeros(1, model.config.slow)
     for start in range(history, x.shape[1] - 1, block):
         part = slice(start - history, min(start + block, x.shape[1]))
         target = y[:, start : part.stop]
-        slow = torch.zeros(1, model.config.slow)  # its value does not matter for the gains of taps
-        z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1), slow, slow))
+        z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1), slow_x, slow_y))
+        slow_x = model.slow_values(x[:, start : part.stop], slow_x)[:, -1]
+        slow_y = model.slow_values_of_past(y[:, part], slow_y)
         gains = float(feedback_gains(model, z).abs().sum(1).max())
         worst = max(worst, gains if np.isfinite(gains) else float("inf"))
     return worst

@@ -63,6 +63,9 @@ class Problem(Protocol):
     def cost(self) -> float:
         """Sum of squared weighted errors at the weights that the model has now; inf if not finite."""
 
+    def accept(self) -> None:
+        """The weights of the last `cost` are kept."""
+
 
 class OneStep:
     """Past outputs from the recording, with noise."""
@@ -85,6 +88,9 @@ class OneStep:
         """See `Problem`."""
         return _sum_of_squares((predict(self.model, self.z) - self.target) * self.weight)
 
+    def accept(self) -> None:
+        """See `Problem`."""
+
 
 class FreeRun:
     """Past outputs of the model itself: the next block of streams that carry its state."""
@@ -93,6 +99,7 @@ class FreeRun:
         self.model = model
         state = streams.state if streams.state is not None else streams.fresh_states(model)
         x, y, weight, state = streams.next_block(model, state)
+        streams.state = None  # known again when a step has been accepted
         history = model.history_samples
         led = [functional.pad(past, (history - past.shape[1], 0)) for past in (state.x, state.y)]
         self.segments = Segments(
@@ -123,10 +130,12 @@ class FreeRun:
 
     def cost(self) -> float:
         """See `Problem`."""
-        own, after = self._run(self.segments)
-        total = _sum_of_squares((own - self.segments.target) * self.segments.weight)
-        self.streams.state = after if np.isfinite(total) else None
-        return total
+        own, self._after = self._run(self.segments)
+        return _sum_of_squares((own - self.segments.target) * self.segments.weight)
+
+    def accept(self) -> None:
+        """See `Problem`."""
+        self.streams.state = self._after
 
     def _run(self, segments: Segments) -> tuple[Tensor, ArState]:
         history = self.model.history_samples
@@ -168,6 +177,7 @@ class GaussNewton:
                 expected = 2 * slope @ move - move @ normal @ move
                 if before - after > 0.5 * expected:
                     self.damping = max(self.damping * 0.2, 1e-10)
+                problem.accept()
                 return Step(before / problem.rows, after / problem.rows, True)
             self.damping = min(self.damping * 5, 1e6)
         _assign(parameters, held, np.zeros(size))
@@ -248,7 +258,7 @@ def rounding_scale(model: Ar, z: Tensor) -> Tensor:
 
     Large terms that cancel lose more than the answer's own size tells.
     """
-    sums, activations = _layers(model, z)
+    _, activations = _layers(model, z)
     first = torch.cat([model.w_x, model.w_y], 1)
     at_units = (z.abs() @ first.abs().T) * _input_slopes(model, z).abs()
     in_skip = z.abs() @ torch.cat([model.skip_x, model.skip_y]).abs()

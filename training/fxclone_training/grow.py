@@ -13,6 +13,7 @@ and the free-running error says which to keep. Last come steps on the free-runni
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from fxclone_training.gauss_newton import (
     last_layer,
     row_count,
 )
+from fxclone_training.recipe import Recipe
 from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import Session, clone_of
 from fxclone_training.streams import Streams
@@ -78,8 +80,9 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     linear(session, _source(session, ArConfig(averages=(), envelopes=())))
     best = None
     for m in sizes:
-        source = _source(session, _config(session, m, "tanh"))
-        starts = _starts(session, source, m, best)
+        config = model_config(recipe, m, session.training.sample_rate)
+        source = _source(session, config)
+        starts = _starts(session, source, config, best)
         model = starts[0] if len(starts) == 1 else _race(session, source, starts)
         model = _settle(session, source, model)
         if recipe.m is None and session.best_esr_db <= GOOD_ENOUGH_DB:
@@ -187,15 +190,16 @@ def _source(session: Session, config: ArConfig) -> SegmentSource:
     )
 
 
-def _config(session: Session, m: int, activation: str) -> ArConfig:
-    """The model of a window size: the larger ones have slow values too."""
-    recipe, rate = session.recipe, session.training.sample_rate
-    taps = m - 1 if recipe.past_outputs is None else recipe.past_outputs if m == recipe.m else m - 1
-    if recipe.m is None and m >= SLOW_FROM:
+def model_config(recipe: Recipe, m: int, sample_rate: int) -> ArConfig:
+    """The model of a window size: the larger ones have slow values too, where the recipe asks for them."""
+    last = m == recipe.m
+    taps = recipe.past_outputs if last and recipe.past_outputs is not None else m - 1
+    slow = (recipe.averages > 0 or recipe.envelopes > 0) and taps > 0 and (last or m >= SLOW_FROM)
+    if slow and recipe.m is None:
         taps = min(taps, SLOW_TAPS)
-    slow = m >= SLOW_FROM or (recipe.m is not None and m == recipe.m)
-    averages = _constants(recipe.averages, AVERAGES_MS, rate) if slow else ()
-    envelopes = _constants(recipe.envelopes, ENVELOPES_MS, rate) if slow and taps else ()
+    averages = _constants(recipe.averages, AVERAGES_MS, sample_rate) if slow else ()
+    envelopes = _constants(recipe.envelopes, ENVELOPES_MS, sample_rate) if slow else ()
+    activation = "tanh" if recipe.activation == "auto" else recipe.activation
     return ArConfig(m, taps, recipe.layers, recipe.width, activation, recipe.skip, averages, envelopes)
 
 
@@ -204,13 +208,12 @@ def _constants(count: int, span_ms: tuple[float, float], sample_rate: int) -> tu
     return tuple(float(value) for value in np.geomspace(*span_ms, count) * sample_rate / 1e3) if count else ()
 
 
-def _starts(session: Session, source: SegmentSource, m: int, before: Ar | None) -> list[Ar]:
-    recipe = session.recipe
+def _starts(session: Session, source: SegmentSource, config: ArConfig, before: Ar | None) -> list[Ar]:
     if before is not None:
-        config = _config(session, m, before.config.activation)
+        config = replace(config, activation=before.config.activation)
         return [widen(before, config), _fresh(session, source, config)]
-    activations = ("relu", "tanh") * 2 if recipe.activation == "auto" else (recipe.activation,) * 2
-    return [_fresh(session, source, _config(session, m, name)) for name in activations]
+    activations = ("relu", "tanh") * 2 if session.recipe.activation == "auto" else (config.activation,) * 2
+    return [_fresh(session, source, replace(config, activation=name)) for name in activations]
 
 
 def _fresh(session: Session, source: SegmentSource, config: ArConfig) -> Ar:

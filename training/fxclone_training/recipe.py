@@ -59,7 +59,7 @@ class Recipe:
     layers, width, activation, skip
         Shape of the model, see `fxclone_training.ar.ArConfig`. ``activation="auto"`` tries tanh and ReLU.
     averages, envelopes : int
-        How many leaky averages of x and y, and of |x| and |y|, windows of 16 and more have; 0 for none.
+        How many leaky averages of x and y, and of |x| and |y|, windows of 16 and more have.
     optimiser : str
         Of the teacher-forced stage: ``gauss-newton`` (Levenberg-Marquardt; small models only), ``adam`` (any size), or
         ``auto``.
@@ -95,8 +95,8 @@ class Recipe:
     width: int = 16
     activation: str = "auto"
     skip: bool = True
-    averages: int = 8
-    envelopes: int = 8
+    averages: int = 0
+    envelopes: int = 0
     optimiser: str = "auto"
     loss: str = "esr"
     noise_sigma: float = 0.03

@@ -91,7 +91,9 @@ class RunFolder:
             with safe_open(file, framework="pt") as opened:
                 about = opened.metadata() or {}
                 state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-            model = Ar(ArConfig(**json.loads(about["model"])))
+            shape = json.loads(about["model"])
+            shape |= {name: tuple(shape.get(name, ())) for name in ("averages", "envelopes")}
+            model = Ar(ArConfig(**shape))
             model.load_state_dict(state)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FxcloneError(f"{file} cannot be read ({error}); start a new run") from error

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fxclone.errors import UsageError
 from fxclone.pairs import Pair
 from fxclone_training import kernels
 from fxclone_training.ar import Ar, ArConfig, ArState
@@ -73,6 +74,8 @@ class Recording:
 
     def cut(self, starts: Tensor, samples: int, history: int) -> tuple[Tensor, Tensor]:
         """x and y (batch, history + samples) of passages that start (after their lead-in) at ``starts`` (batch, 1)."""
+        if samples > len(self):
+            raise UsageError(f"a pair of {len(self)} samples is too short for passages of {samples}; use more sound")
         index = (starts - history + torch.arange(history + samples)).to(self.x.device)
         before = index < 0
         index = index.clamp(min=0)

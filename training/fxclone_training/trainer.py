@@ -11,9 +11,9 @@ import torch
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair
 from fxclone_training import adam
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import MAX_PARAMETERS
-from fxclone_training.grow import grow, widen
+from fxclone_training.grow import grow, model_config, widen
 from fxclone_training.recipe import Recipe
 from fxclone_training.session import Finished, Moment, Session, clone_of
 
@@ -123,7 +123,7 @@ def train(
         raise FxcloneError(
             "no model gave a stable output in this time; train longer (--seconds), or with more feedback noise"
         )
-    candidates = [(esr_db, _sized(model, recipe)) for esr_db, model in session.kept]
+    candidates = [(esr_db, _sized(model, recipe, training.sample_rate)) for esr_db, model in session.kept]
     return Trained(candidates, session.seconds, session.steps, reason, session.log)
 
 
@@ -137,7 +137,7 @@ def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
         rate = min(recipe.learning_rate, FREE_RUNNING_RATE)
     else:
         activation = "tanh" if recipe.activation == "auto" else recipe.activation
-        config = ArConfig(recipe.m or 32, recipe.past_outputs, recipe.layers, recipe.width, activation, recipe.skip)
+        config = replace(model_config(recipe, recipe.m or 32, session.training.sample_rate), activation=activation)
         model = (start or Ar(config, generator=session.generator)).to(device)
         session.judge(clone_of(model), loss_db=0.0, sigma=recipe.noise_sigma)
         adam.teacher_forced(session, model)
@@ -154,13 +154,12 @@ def uses_gauss_newton(recipe: Recipe) -> bool:
         if recipe.optimiser == "gauss-newton" and not recipe.skip:
             raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
         return recipe.optimiser == "gauss-newton"
-    config = ArConfig(recipe.m or 32, recipe.past_outputs, recipe.layers, recipe.width, "tanh", recipe.skip)
+    config = model_config(recipe, recipe.m or 32, 48_000)
     return recipe.skip and Ar(config).parameter_count <= MAX_PARAMETERS
 
 
-def _sized(model: Ar, recipe: Recipe) -> Ar:
+def _sized(model: Ar, recipe: Recipe, rate: int) -> Ar:
     """The best model, widened to the size asked for if a smaller one was as good."""
     if recipe.m is None or model.config.m >= recipe.m:
         return model
-    taps = recipe.m - 1 if recipe.past_outputs is None else recipe.past_outputs
-    return widen(model, replace(model.config, m=recipe.m, past_outputs=taps))
+    return widen(model, replace(model_config(recipe, recipe.m, rate), activation=model.config.activation))
