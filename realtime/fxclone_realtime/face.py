@@ -94,8 +94,10 @@ def summary(report: dict[str, Any]) -> str:
     ]
     if report["first_sound_s"] is not None:
         lines[0] += f"; first sound after {report['first_sound_s']:.2f} s"
-    if took["p999"] > budget:
+    if report["xruns"] and took["p50"] > 0.5 * budget:
         lines.append("drop-outs: a larger --block or a smaller model would help")
+    elif report["xruns"]:
+        lines.append("drop-outs: the model is quick enough; other programs held up this one (a larger --block helps)")
     if report["trip_count"]:
         bypass = ", now bypassed to dry" if report["bypassed"] else ""
         lines.append(f"the stability monitor stepped in {report['trip_count']} times{bypass}")

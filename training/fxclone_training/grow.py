@@ -51,8 +51,8 @@ RACE_STEPS = 6
 PATIENCE = 4
 WORTH_DB = 0.5
 """A larger window must improve the free-running error by this much to replace a smaller, cheaper one."""
-GOOD_ENOUGH_DB = -60.0
-"""A window this good sees enough; what is left is polish, not memory."""
+GOOD_ENOUGH_DB = -40.0
+"""A window this good sees enough: an effect that remembers more could not be met so closely without it."""
 POLISH_PATIENCE = 15
 SIGMA_MIN = 3e-5
 ANNEAL_LOOKS = 10
