@@ -15,6 +15,7 @@ from fxclone.paths import atomic_output
 
 _SPECTROGRAM_S = 10.0
 _FLOOR_DB = -120.0
+_LOWEST_HZ = 40.0
 
 
 def plot_evaluation(evaluation: Evaluation, path: str | Path, *, force: bool = False) -> Path:
@@ -46,9 +47,11 @@ def plot_evaluation(evaluation: Evaluation, path: str | Path, *, force: bool = F
     ):
         axes = figure.add_subplot(grid[1, column])
         picture = spectrogram_db(sound)
-        extent = (first / rate, (first + sound.shape[0]) / rate, 0.0, rate / 2000.0)
-        image = axes.imshow(picture, origin="lower", aspect="auto", extent=extent, vmin=_FLOOR_DB, vmax=0.0)
-        axes.set(title=title, xlabel="s", ylabel="kHz")
+        seconds = np.linspace(first / rate, (first + sound.shape[0]) / rate, picture.shape[1] + 1)
+        edges_hz = (np.arange(picture.shape[0] + 1) - 0.5) * rate / (2 * (picture.shape[0] - 1))
+        image = axes.pcolormesh(seconds, edges_hz, picture, vmin=_FLOOR_DB, vmax=0.0)
+        axes.set_yscale("log")  # as pitch is heard: most of a guitar lies below 2 kHz
+        axes.set(title=title, xlabel="s", ylabel="Hz", ylim=(_LOWEST_HZ, rate / 2))
     figure.colorbar(image, ax=axes, label="dBFS")
     axes = figure.add_subplot(grid[2, :2])
     bands = evaluation.comparison.error_db_by_band
@@ -81,10 +84,10 @@ def _draw_worst(axes: Any, wet: Any, estimate: Any, start: int, rate: int) -> No
     axes.legend(loc="upper right")
 
 
-def spectrogram_db(sound: Any, size: int = 1024) -> Audio:
+def spectrogram_db(sound: Any, size: int = 2048) -> Audio:
     """Magnitudes of Hann-windowed frames in dB, a full-scale sine at 0; shape (frequencies, frames)."""
     sound = np.pad(sound, (0, max(0, size - sound.shape[0])))
-    hop = max(size // 4, sound.shape[0] // 1500)
+    hop = max(size // 4, sound.shape[0] // 400)
     frames = np.lib.stride_tricks.sliding_window_view(sound, size)[::hop] * np.hanning(size)
     magnitude = np.abs(np.fft.rfft(frames)) * (4.0 / size)
     out: Audio = (20.0 * np.log10(np.maximum(magnitude, 10.0 ** (_FLOOR_DB / 20.0)))).T.astype(np.float32)
