@@ -341,3 +341,11 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no CUDA device"):
             pick_device("cuda")
+
+
+@pytest.mark.parametrize(("m", "past_outputs"), [(24, 2), (24, 0), (4, 9)])
+def test_any_mix_of_window_sizes_can_be_grown_to(m, past_outputs):
+    """No size on the way has more past outputs than the last one: widening never has to drop any."""
+    recipe = Recipe(m=m, past_outputs=past_outputs, width=2, activation="relu", seconds=100.0, max_steps=600)
+    trained = train(*pairs_of("lowpass(cutoff_hz=3000, order=1) > tanh(drive=3)"), recipe)
+    assert (trained.model.config.m, trained.model.config.taps_y) == (m, past_outputs)

@@ -193,7 +193,9 @@ def _source(session: Session, config: ArConfig) -> SegmentSource:
 def model_config(recipe: Recipe, m: int, sample_rate: int) -> ArConfig:
     """The model of a window size: the larger ones have slow values too, where the recipe asks for them."""
     last = m == recipe.m
-    taps = recipe.past_outputs if last and recipe.past_outputs is not None else m - 1
+    taps = m - 1
+    if recipe.past_outputs is not None:  # on the way to the size asked for, never more than there will be
+        taps = recipe.past_outputs if last else min(taps, recipe.past_outputs)
     slow = (recipe.averages > 0 or recipe.envelopes > 0) and taps > 0 and (last or m >= SLOW_FROM)
     if slow and recipe.m is None:
         taps = min(taps, SLOW_TAPS)
