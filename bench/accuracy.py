@@ -20,7 +20,7 @@ from fxclone.files import read_sound
 from fxclone.metrics import Comparison
 from fxclone.pairs import training_and_validation
 from fxclone.signals import training_sound
-from fxclone_training.finish import finish
+from fxclone_training.finish import finish_best
 from fxclone_training.recipe import Recipe
 from fxclone_training.trainer import Trained, train, use_threads
 
@@ -154,7 +154,8 @@ def clone_and_judge(name: str, recipe: Recipe, sounds: list[tuple[str, Audio]], 
         (log / f"{name}.json").write_text(json.dumps([vars(moment) for moment in trained.log], indent=0))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clone.onnx"
-        clone, _ = finish(trained.model, training, validation, path, name=name, provenance={}, force=True)
+        candidates = trained.candidates
+        clone = finish_best(candidates, training, validation, path, name=name, provenance={}, force=True).clone
     late = reference.latency_samples(SAMPLE_RATE)
     total = total_of(
         [

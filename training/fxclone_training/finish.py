@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,53 @@ from fxclone_training.session import run_freely
 REPLAY_S = 10.0
 HEAVY_PARAMETERS = 50_000
 """Above this a second of replay takes many seconds: one second has to do."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A clone file that was written, and the model in it."""
+
+    clone: Clone
+    comparison: Comparison
+    model: Ar
+    esr_db: float
+
+
+def finish_best(
+    candidates: Sequence[tuple[float, Ar]],
+    training: Pair,
+    validation: Pair,
+    path: Path,
+    *,
+    refused: Callable[[float, CloneFileError], None] = lambda esr_db, error: None,
+    **about: Any,
+) -> Finished:
+    """`finish` the first of ``candidates`` (ESR in dB and model, best first) that onnxruntime plays as the model does.
+
+    Parameters
+    ----------
+    candidates, training, validation, path
+        As `finish`.
+    refused : callable
+        Told of each candidate that is left out.
+    about
+        The keyword arguments of `finish`.
+
+    Raises
+    ------
+    CloneFileError
+        If none can be written.
+    """
+    for place, (esr_db, model) in enumerate(candidates, start=1):
+        try:
+            clone, comparison = finish(model, training, validation, path, **about)
+        except CloneFileError as error:
+            if place == len(candidates):
+                raise
+            refused(esr_db, error)
+        else:
+            return Finished(clone, comparison, model, esr_db)
+    raise CloneFileError(f"{path} was not written: there is no model to write")
 
 
 def finish(

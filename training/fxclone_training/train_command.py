@@ -17,7 +17,6 @@ from typing import Any
 from rich.console import Console
 
 from fxclone.audio import valid_sample_rate
-from fxclone.clone import Clone
 from fxclone.effects import Effect, effect, parse_settings
 from fxclone.errors import CloneFileError, UsageError
 from fxclone.evaluate import verdict
@@ -26,7 +25,7 @@ from fxclone.paths import check_target
 from fxclone.presets import load_preset
 from fxclone_training.ar import Ar
 from fxclone_training.face import Face
-from fxclone_training.finish import finish
+from fxclone_training.finish import Finished, finish_best
 from fxclone_training.recipe import Recipe
 from fxclone_training.runs import RunFolder
 from fxclone_training.session import Moment
@@ -138,24 +137,22 @@ def run_training(request: TrainRequest) -> None:
         "steps": result.steps,
         "ended": result.reason,
     }
-    for esr_db, model in result.candidates:
-        try:
-            clone, comparison = finish(
-                model,
-                training,
-                validation,
-                plan.output,
-                name=plan.reference.name,
-                provenance=provenance,
-                force=request.force,
-                latency_samples=plan.reference.latency_samples(plan.sample_rate),
-            )
-            break
-        except CloneFileError as error:
-            if model is result.candidates[-1][1]:
-                raise
-            console.print(f"note: a model of {esr_db:.1f} dB is left out: {error}", style="yellow", soft_wrap=True)
-    _report(request, plan, run, result, clone, (esr_db, model, verdict(comparison)), time.perf_counter() - began)
+
+    def refused(esr_db: float, error: CloneFileError) -> None:
+        console.print(f"note: a model of {esr_db:.1f} dB is left out: {error}", style="yellow", soft_wrap=True)
+
+    finished = finish_best(
+        result.candidates,
+        training,
+        validation,
+        plan.output,
+        name=plan.reference.name,
+        provenance=provenance,
+        force=request.force,
+        latency_samples=plan.reference.latency_samples(plan.sample_rate),
+        refused=refused,
+    )
+    _report(request, plan, run, result, finished, time.perf_counter() - began)
 
 
 def make_plan(request: TrainRequest) -> Plan:
@@ -240,12 +237,11 @@ def _report(
     plan: Plan,
     run: RunFolder,
     result: Trained,
-    clone: Clone,
-    exported: tuple[float, Ar, str],
+    finished: Finished,
     seconds_in_all: float,
 ) -> None:
-    esr_db, model, words = exported
-    config = model.config
+    clone, config, esr_db = finished.clone, finished.model.config, finished.esr_db
+    words = verdict(finished.comparison)
     facts: dict[str, Any] = {
         "model": str(plan.output),
         "family": clone.meta.family,
