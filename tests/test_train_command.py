@@ -386,7 +386,7 @@ def test_ctrl_c_exports_the_best_so_far(tmp_path):
     words = ("train", "--effect", "compressor", "--seconds", 60, "--m", 4, "--width", 3, "--activation", "tanh",
              "--threads", 1)  # fmt: skip
     running = start(tmp_path, *words)
-    lines_until(running, "best")
+    lines_until(running, "free-running")
     running.send_signal(signal.SIGINT)
     code, out, err = ended(running)
     assert code == 0, err

@@ -38,7 +38,7 @@ def teacher_forced(session: Session, model: Ar) -> None:
         generator=session.generator,
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    sigma, share = recipe.noise_sigma, TEACHER_FORCED_SHARE if recipe.free_running else 1.0
+    sigma, share = recipe.noise_sigma, TEACHER_FORCED_SHARE if recipe.free_running and model.config.taps_y else 1.0
     every = 25 if model.parameter_count > 50_000 else 50
     session.at_work = model
     while session.progress < share:

@@ -85,7 +85,7 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
         starts = _starts(session, source, config, best)
         model = starts[0] if len(starts) == 1 else _race(session, source, starts)
         model = _settle(session, source, model)
-        if recipe.m is None and session.best_esr_db <= GOOD_ENOUGH_DB:
+        if recipe.m is None and session.measure(model)[0] <= GOOD_ENOUGH_DB:
             return _settle(session, source, model, patience=POLISH_PATIENCE)
         if best is None or session.measure(model)[0] < session.measure(best)[0] - WORTH_DB or recipe.m is not None:
             best = model

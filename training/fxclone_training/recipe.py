@@ -71,7 +71,7 @@ class Recipe:
     noise_relative : bool
         Whether sigma is relative to the RMS level of the passage, or to full scale.
     noise_anneal : bool
-        Whether sigma falls with the model's own free-running error; else it stays.
+        Whether sigma falls: halved from look to look (Gauss-Newton), or with the model's own free-running error (Adam).
     free_running : bool
         Whether the last stage trains the model on its own outputs.
     learning_rate, batch, segment_samples

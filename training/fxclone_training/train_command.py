@@ -104,19 +104,19 @@ def run_training(request: TrainRequest) -> None:
     for note in [*(str(entry.message) for entry in caught), *training.notes, *_notes(plan.reference, plan.sample_rate)]:
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     run = plan.run or RunFolder.create(request.runs, plan.reference.name, plan.as_dict())
-    console.print(
-        f"cloning {plan.reference.expression} at {plan.sample_rate} Hz, {training.seconds:.0f} s of sound, "
-        f"up to {recipe.seconds:g} s on {threads} thread{'s' if threads > 1 else ''}; Ctrl-C keeps the best so far",
-        highlight=False,
-        soft_wrap=True,
-    )
     began = time.perf_counter()
 
     def listen(moment: Moment) -> None:
         face.show(moment)
         run.write_log([moment])
 
-    with Face(console, recipe) as face, _stop_on_interrupt() as stopped:
+    with _stop_on_interrupt() as stopped, Face(console, recipe) as face:
+        console.print(
+            f"cloning {plan.reference.expression} at {plan.sample_rate} Hz, {training.seconds:.0f} s of sound, "
+            f"up to {recipe.seconds:g} s on {threads} thread{'s' if threads > 1 else ''}; Ctrl-C keeps the best so far",
+            highlight=False,
+            soft_wrap=True,
+        )
         result = train(
             training,
             validation,
