@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +66,9 @@ def atomic_output(path: str | Path, *, force: bool = False) -> Iterator[Path]:
             except OSError:  # a file system without hard links
                 temporary.replace(target)
     except OSError as error:
-        raise FxcloneError(f"could not write {target}: {error.strerror or error}; nothing was left there") from error
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise FxcloneError(
+            f"could not write {target}: {what}; nothing was left there: free some space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -481,3 +481,24 @@ def test_a_failed_training_leaves_no_clone(fxclone_, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     (run,) = (tmp_path / "runs").iterdir()
     assert "best.safetensors" in {path.name for path in run.iterdir()}
+
+
+def test_a_name_that_is_no_onnx_file_is_refused(fxclone_, tmp_path):
+    code, _, err = fxclone_("train", "--effect", "passthrough", "-o", "clone.wav")
+    assert code == 2
+    assert "ends in .onnx" in err
+    assert not list(tmp_path.rglob("clone.wav"))
+
+
+def test_a_run_folder_that_fails_does_not_cost_the_clone(fxclone_, tmp_path, monkeypatch):
+    """A full disk under runs/ ends the diary, not the training."""
+    from fxclone_training.runs import RunFolder
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "save_weights", full)
+    code, out, err = fxclone_("train", "--effect", "passthrough", "--seconds", "2")
+    assert code == 0, err
+    assert err.count("is not kept any more") == 1
+    assert load_clone(tmp_path / "passthrough.onnx").meta.metrics["esr_db"] < -80

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import textwrap
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.paths import atomic_output
@@ -43,8 +44,12 @@ class RunFolder:
                     f"cannot make the run folder {path}: {error.strerror}; choose another with --runs"
                 ) from error
         run = cls(path)
-        with atomic_output(path / CONFIG) as temporary:
-            temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        try:
+            with atomic_output(path / CONFIG) as temporary:
+                temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        except FxcloneError:
+            path.rmdir()
+            raise
         return run
 
     @classmethod
@@ -82,7 +87,7 @@ class RunFolder:
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         about = {"model": json.dumps(asdict(model.config)), "esr_db": f"{esr_db:.3f}"}
         with atomic_output(self.path / WEIGHTS, force=True) as temporary:
-            save_file(tensors, temporary, metadata=about)
+            temporary.write_bytes(save(tensors, metadata=about))
 
     def load_weights(self) -> Ar:
         """The best model so far."""
@@ -128,7 +133,8 @@ class RunFolder:
             if not stages or stages[-1] != moment.stage:
                 axes.axvline(moment.seconds, color="0.85", lw=0.8, zorder=0)
                 stages.append(moment.stage)
-        axes.set(xlabel="seconds of training", ylabel="error-to-signal ratio in dB", title=title)
+        axes.set(xlabel="seconds of training", ylabel="error-to-signal ratio in dB (unstable models at +10)")
+        axes.set_title(textwrap.fill(title, 90), fontsize=10)
         axes.legend(loc="upper right")
         axes.grid(alpha=0.3)
         with atomic_output(self.path / CURVES, force=True) as temporary:

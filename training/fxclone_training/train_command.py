@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from fxclone.audio import valid_sample_rate
 from fxclone.effects import Effect, effect, parse_settings
-from fxclone.errors import CloneFileError, UsageError
+from fxclone.errors import CloneFileError, FxcloneError, UsageError
 from fxclone.evaluate import verdict
 from fxclone.pairs import training_and_validation
 from fxclone.paths import check_target
@@ -106,9 +106,11 @@ def run_training(request: TrainRequest) -> None:
     run = plan.run or RunFolder.create(request.runs, plan.reference.name, plan.as_dict())
     began = time.perf_counter()
 
+    diary = _Diary(run, console)
+
     def listen(moment: Moment) -> None:
         face.show(moment)
-        run.write_log([moment])
+        diary.write(lambda: run.write_log([moment]))
 
     with _stop_on_interrupt() as stopped, Face(console, recipe) as face:
         console.print(
@@ -122,12 +124,12 @@ def run_training(request: TrainRequest) -> None:
             validation,
             recipe,
             listen=listen,
-            keep=run.save_weights,
+            keep=lambda model, esr_db: diary.write(lambda: run.save_weights(model, esr_db)),
             should_stop=lambda: stopped[0],
             start=plan.start,
             device=request.device,
         )
-    run.draw(result.log, f"{plan.reference.expression}: {result.esr_db:.1f} dB")
+    diary.write(lambda: run.draw(result.log, f"{plan.reference.expression}: {result.esr_db:.1f} dB"))
     provenance = {
         **plan.as_dict(),
         "dry": [Path(path).name for path in plan.dry],  # what it was, not where it lay
@@ -141,18 +143,40 @@ def run_training(request: TrainRequest) -> None:
     def refused(esr_db: float, error: CloneFileError) -> None:
         console.print(f"note: a model of {esr_db:.1f} dB is left out: {error}", style="yellow", soft_wrap=True)
 
-    finished = finish_best(
-        result.candidates,
-        training,
-        validation,
-        plan.output,
-        name=plan.reference.name,
-        provenance=provenance,
-        force=request.force,
-        latency_samples=plan.reference.latency_samples(plan.sample_rate),
-        refused=refused,
-    )
+    try:
+        finished = finish_best(
+            result.candidates,
+            training,
+            validation,
+            plan.output,
+            name=plan.reference.name,
+            provenance=provenance,
+            force=request.force,
+            latency_samples=plan.reference.latency_samples(plan.sample_rate),
+            refused=refused,
+        )
+    except FxcloneError as error:
+        # Not lost: the weights are in the run's folder, and a second of training is enough to export them again.
+        kept = f"; the weights are kept: fxclone train --resume {run.path} --seconds 1 -o FILE" if diary.works else ""
+        raise FxcloneError(f"{error}{kept}") from error
     _report(request, plan, run, result, finished, time.perf_counter() - began)
+
+
+class _Diary:
+    """Writes to the folder of the run; when that fails, training goes on without it."""
+
+    def __init__(self, run: RunFolder, console: Console) -> None:
+        self.run, self.console, self.works = run, console, True
+
+    def write(self, action: Callable[[], None]) -> None:
+        """Do ``action``, unless one before it has failed."""
+        if not self.works:
+            return
+        try:
+            action()
+        except (OSError, FxcloneError) as error:
+            self.works = False
+            self.console.print(f"note: {self.run.path} is not kept any more: {error}", style="yellow", soft_wrap=True)
 
 
 def make_plan(request: TrainRequest) -> Plan:
@@ -171,7 +195,7 @@ def make_plan(request: TrainRequest) -> Plan:
     recipe = recipe.with_settings(request.recipe)
     if request.only_dry and not request.dry:
         raise UsageError("--only-dry needs --dry FILE_OR_FOLDER")
-    output = check_target(request.output or Path(f"{reference.name}.onnx"), force=request.force)
+    output = _target(request.output or Path(f"{reference.name}.onnx"), force=request.force)
     rate = valid_sample_rate(request.sample_rate or DEFAULT_SAMPLE_RATE)
     return Plan(reference, recipe, rate, tuple(str(path) for path in request.dry), request.only_dry, output)
 
@@ -195,8 +219,15 @@ def _resumed(request: TrainRequest) -> Plan:
         raise UsageError(f"--resume {request.resume}: its config.json is incomplete ({error}); start anew") from error
     if output.exists() and not request.force:
         raise UsageError(f"{output} exists already (this run's own clone?); add --force to replace it, or -o FILE")
-    check_target(output, force=request.force)
+    _target(output, force=request.force)
     return Plan(reference, recipe, rate, dry, only_dry, output, run.load_weights(), run)
+
+
+def _target(path: Path, *, force: bool) -> Path:
+    target = check_target(path, force=force)
+    if target.suffix.lower() != ".onnx":
+        raise UsageError(f"-o {target}: a clone is an ONNX file; give it a name that ends in .onnx")
+    return target
 
 
 def _notes(reference: Effect, sample_rate: int) -> list[str]:
