@@ -498,7 +498,7 @@ def test_a_run_folder_that_fails_does_not_cost_the_clone(fxclone_, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(RunFolder, "save_weights", full)
-    code, out, err = fxclone_("train", "--effect", "passthrough", "--seconds", "2")
+    code, _, err = fxclone_("train", "--effect", "passthrough", "--seconds", "2")
     assert code == 0, err
     assert err.count("is not kept any more") == 1
     assert load_clone(tmp_path / "passthrough.onnx").meta.metrics["esr_db"] < -80
