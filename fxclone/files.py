@@ -6,6 +6,7 @@ a file becomes one `AudioFileError` that says what was seen, what was expected a
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,13 @@ class SoundInfo:
         return self.samples / self.sample_rate
 
 
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
+    """Says that it cannot seek, so that soundfile does not seek after every read: in MP3 that damages the sound."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 class SoundReader:
     """Reads one sound file block by block. A context manager.
 
@@ -129,7 +137,7 @@ class SoundReader:
             raise AudioFileError(f"{self.path} is empty (a header, no samples); expected at least one sample")
         if samples > _UNKNOWN_LENGTH:  # a stream whose encoder did not know the length
             samples = 0
-            with soundfile.SoundFile(str(self.path)) as again:
+            with _open(self.path) as again:
                 while got := len(again.read(65_536, dtype="float32", always_2d=True)):
                     samples += got
         cut = _CUT_SHORT.search(file.extra_info)
@@ -202,9 +210,43 @@ class SoundReader:
         )
 
     def seek(self, sample: int) -> None:
-        """Go to a sample, counted from the start of the file."""
-        self._position = int(self._file.seek(min(sample, self.info.samples)))
+        """Go to a sample, counted from the start of the file; MP3 is decoded up to there, as its seeks are not exact.
+
+        Raises
+        ------
+        AudioFileError
+            If a damaged file cannot be read up to there.
+        """
+        sample = max(0, min(sample, self.info.samples))
+        try:
+            if not self._file.seekable():
+                self._restart()
+            else:
+                self._position, self._left = int(self._file.seek(sample)), ()
+        except (soundfile.SoundFileError, RuntimeError):  # damage between here and there
+            self._restart()
+        while self._position < sample:
+            if not len(self._left):
+                self._left = self._decode()
+            if not len(self._left):
+                raise self._ends_before(sample)
+            skipped = min(sample - self._position, len(self._left))
+            self._left = self._left[skipped:]
+            self._position += skipped
+
+    def _restart(self) -> None:
+        """Begin again at the first sample, with a decoder that no damage or seek has touched."""
+        self._file.close()
+        self._file = _open(self.path)
+        self._position = 0
         self._left = ()
+
+    def _ends_before(self, sample: int) -> AudioFileError:
+        rate = self.info.sample_rate
+        return AudioFileError(
+            f"{self.path} is cut short or damaged: {self._position / rate:.2f} s of {self.info.seconds:.2f} s could be "
+            f"read, and sound from {sample / rate:.2f} s on was asked for: copy it again"
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -231,7 +273,11 @@ def _open(path: Path) -> Any:
     except OSError as error:
         raise AudioFileError(f"{path} cannot be read: {error.strerror or error}") from None
     try:
-        return soundfile.SoundFile(str(path))
+        file = soundfile.SoundFile(str(path))
+        if file.subtype.startswith("MPEG_LAYER"):
+            file.close()
+            file = _Sequential(str(path))
+        return file
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
         said = getattr(error, "error_string", None) or str(error)
         raise AudioFileError(
@@ -350,22 +396,32 @@ def find_sounds(paths: Sequence[str | Path]) -> list[Path]:
     Raises
     ------
     UsageError
-        If there is none.
+        If there is none, or a folder cannot be read.
     """
     found: dict[Path, Path] = {}
     for given in map(Path, paths):
         inside = [given]
         if given.is_dir():
-            inside = sorted(
-                path
-                for path in given.rglob("*")
-                if path.suffix.lower() in FORMAT_OF_SUFFIX
-                and not any(part.startswith(".") for part in path.relative_to(given).parts)
-                and path.is_file()
-            )
+            inside = sorted(_sounds_below(given))
         for path in inside:
             found.setdefault(path.resolve(), path)
     if not found:
         where = ", ".join(map(str, paths)) or "an empty list"
         raise UsageError(f"no sound files in {where}; expected names that end in {', '.join(sorted(FORMAT_OF_SUFFIX))}")
     return list(found.values())
+
+
+def _sounds_below(folder: Path) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(where, name)
+            if path.suffix.lower() in FORMAT_OF_SUFFIX and not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise UsageError(
+        f"the folder {error.filename} cannot be read ({error.strerror or error}); change its permissions, or name the "
+        "files and folders to use instead"
+    ) from error

@@ -265,3 +265,67 @@ def test_finding_sounds(tmp_path, sound):
     with pytest.raises(UsageError, match="no sound files"):
         find_sounds([tmp_path / "empty"])
     assert issubclass(UsageError, FxcloneError)
+
+
+def mp3_chirp(path, seconds=3, rate=44_100):
+    time = np.arange(seconds * rate) / rate
+    chirp = 0.3 * np.sin(2 * np.pi * 440 * time * (1 + time))
+    return write_sound(path, np.stack([chirp, chirp[::-1]]).astype(np.float32), rate)
+
+
+@pytest.mark.parametrize("block", [7, 1024])
+def test_mp3_in_blocks_equals_the_whole_decode_bit_for_bit(tmp_path, block):
+    path = mp3_chirp(tmp_path / "a.mp3")
+    whole = soundfile.read(path, dtype="float32", always_2d=True)[0].T
+    np.testing.assert_array_equal(np.concatenate(list(stream_sound(path, block)), axis=1), whole)
+    np.testing.assert_array_equal(read_sound(path)[0], whole)
+    part, _ = read_sound(path, start_s=1.5, seconds=0.5)
+    np.testing.assert_array_equal(part, whole[:, 66_150:88_200])
+    with SoundReader(path) as reader:
+        for start in (50_000, 300, 100_000):
+            reader.seek(start)
+            np.testing.assert_array_equal(reader.read(1000), whole[:, start : start + 1000])
+
+
+def test_mp3_cut_short_is_noticed(tmp_path):
+    path = mp3_chirp(tmp_path / "a.mp3")
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.warns(SoundFileWarning, match="cut short"):
+        audio, _ = read_sound(path)
+    assert 44_100 < audio.shape[1] < 80_000
+    with pytest.raises(AudioFileError, match=r"s of 3\.00 s could be read.*copy it again"):
+        read_sound(path, start_s=2.5)
+
+
+def test_start_in_a_flac_file_cut_short(tmp_path, rng):
+    path = write_sound(tmp_path / "a.flac", (0.1 * rng.standard_normal((1, 3 * RATE))).astype(np.float32), RATE)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) * 6 // 10])
+    with pytest.warns(SoundFileWarning, match="cut short"):
+        whole, _ = read_sound(path)
+    for start_s in (0.5, 1.5):
+        with pytest.warns(SoundFileWarning, match="cut short"):
+            part, _ = read_sound(path, start_s=start_s)
+        rest = whole[:, round(start_s * RATE) :]
+        assert part.shape[1] > rest.shape[1] - 8192
+        both = min(part.shape[1], rest.shape[1])
+        np.testing.assert_array_equal(part[:, :both], rest[:, :both])
+    with pytest.raises(AudioFileError, match=r"s of 3\.00 s could be read.*copy it again"):
+        read_sound(path, start_s=2.5)
+
+
+def test_an_unreadable_folder_inside_is_named(tmp_path, sound, monkeypatch):
+    write_sound(tmp_path / "a.wav", sound, RATE)
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path) == str(locked):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UsageError, match=r"locked cannot be read \(Permission denied\)"):
+        find_sounds([tmp_path])
