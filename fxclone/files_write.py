@@ -5,8 +5,12 @@ Use through `fxclone.files`.
 
 from __future__ import annotations
 
+import errno
+import io
 import shutil
+import tempfile
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -96,7 +100,22 @@ def choose_encoding(
         raise AudioFileError(f"{path}: {kind} cannot hold {sample_rate} Hz; expected {allowed}: set --sample-rate")
     if channels > _MAX_CHANNELS.get(kind, 1024) or not soundfile.check_format(kind, chosen):
         raise AudioFileError(f"{path}: {kind} {chosen} cannot hold {channels} channels; choose WAV")
+    if not _can_be_made(kind, chosen, sample_rate, channels):
+        raise AudioFileError(
+            f"{path}: {kind} {chosen} cannot be written with {channels} channels at {sample_rate} Hz; choose another "
+            "--bit-depth (such as 24 for WAV) or another ending"
+        )
     return kind, chosen
+
+
+@lru_cache(maxsize=256)
+def _can_be_made(kind: str, subtype: str, sample_rate: int, channels: int) -> bool:
+    """Try in memory: libsndfile lists encodings, such as MP3 in WAV, that it then refuses to write."""
+    try:
+        soundfile.SoundFile(io.BytesIO(), "w", sample_rate, channels, subtype, format=kind).close()
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError):
+        return False
+    return True
 
 
 class SoundWriter:
@@ -158,13 +177,16 @@ class SoundWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._temporary = stack.enter_context(atomic_output(self.path, force=self._force))
+            try:
+                self._temporary = stack.enter_context(atomic_output(self.path, force=self._force))
+            except OSError as error:
+                raise self._failed(error.strerror or error, self.path.parent) from None
             try:
                 self._file = soundfile.SoundFile(
                     str(self._temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
                 )
             except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-                raise AudioFileError(f"{self.path} cannot be made as {self.format} {self.subtype}: {error}") from None
+                raise self._failed(error, self._temporary.parent) from None  # the encoding itself has been tried
             self._stack = stack.pop_all()
         return self
 
@@ -184,16 +206,13 @@ class SoundWriter:
         try:
             for start in range(0, length, 65_536):  # libvorbis overflows the stack on very long writes
                 self._file.write(frames[start : start + 65_536])
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise self._failed(error) from None
+        except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:  # the last: fewer samples arrived
+            raise self._failed(error, self._temporary.parent) from None
         self.samples_written += length
 
-    def _failed(self, error: Exception | str) -> FxcloneError:
-        try:
-            full = shutil.disk_usage(self._temporary.parent).free < 1_000_000
-        except OSError:
-            full = False
-        reason = "the disk is full" if full else f"the system refused ({str(error).strip(' :.') or 'no reason given'})"
+    def _failed(self, error: Exception | str, folder: Path) -> FxcloneError:
+        said = str(getattr(error, "error_string", None) or error).strip(" :.") or "no reason given"
+        reason = "the disk is full" if _disk_is_full(folder) else f"the system refused ({said})"
         return FxcloneError(f"could not write {self.path}: {reason}; free some space or choose another folder")
 
     def __exit__(
@@ -204,7 +223,7 @@ class SoundWriter:
                 self._file.close()
             except (soundfile.SoundFileError, RuntimeError) as problem:
                 if error is None:
-                    raise self._failed(problem) from None
+                    raise self._failed(problem, self._temporary.parent) from None
             if error is not None:
                 raise error  # through the temporary file's context, which then removes it
             self._verify()
@@ -217,9 +236,21 @@ class SoundWriter:
             with soundfile.SoundFile(str(self._temporary)) as written:
                 there = int(written.frames)
         except (soundfile.SoundFileError, RuntimeError) as problem:
-            raise self._failed(str(problem)) from None
+            raise self._failed(problem, self._temporary.parent) from None
         if there < self.samples_written:
-            raise self._failed(f"only {there} of {self.samples_written} samples arrived")
+            raise self._failed(f"only {there} of {self.samples_written} samples arrived", self._temporary.parent)
+
+
+def _disk_is_full(folder: Path) -> bool:
+    try:
+        if shutil.disk_usage(folder).free < 1_000_000:
+            return True
+        with tempfile.TemporaryFile(dir=folder) as trial:  # a quota, or no room for one more file
+            trial.write(bytes(65_536))
+            trial.flush()
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False
 
 
 def write_sound(

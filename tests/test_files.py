@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -329,3 +330,34 @@ def test_an_unreadable_folder_inside_is_named(tmp_path, sound, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(UsageError, match=r"locked cannot be read \(Permission denied\)"):
         find_sounds([tmp_path])
+
+
+@pytest.mark.parametrize("when", ["open", "close"])
+def test_disk_full_when_opening_or_closing_is_one_clear_line(tmp_path, sound, monkeypatch, when):
+    class Full(soundfile.SoundFile):
+        def __init__(self, file, mode="r", *rest, **more):
+            self.fails = mode == "w" and isinstance(file, str)
+            if self.fails and when == "open":
+                self._file, self.fails = None, False
+                raise soundfile.LibsndfileError(2, f"Error opening {file!r}: ")
+            super().__init__(file, mode, *rest, **more)
+
+        def close(self):
+            super().close()
+            if self.fails:
+                self.fails = False
+                raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(soundfile, "SoundFile", Full)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(FxcloneError, match=r"a\.wav: the disk is full; free some space") as caught:
+        write_sound(tmp_path / "a.wav", sound, RATE)
+    assert ".tmp" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoding_that_cannot_be_written_says_what_to_do(tmp_path, sound):
+    with pytest.raises(AudioFileError, match=r"WAV MPEG_LAYER_III.*choose another --bit-depth") as caught:
+        write_sound(tmp_path / "a.wav", sound, RATE, subtype="MPEG_LAYER_III")
+    assert ".tmp" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -278,3 +278,17 @@ def test_options_out_of_range(tmp_path, source, options):
     with pytest.raises(UsageError):
         render_file([Gain(1)], source, tmp_path / "out.wav", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+@pytest.mark.parametrize(("suffix", "want"), [(".wav", "PCM_24"), (".flac", "PCM_24"), (".ogg", "VORBIS")])
+def test_mp3_in_blocks_renders_as_the_whole_decode_in_the_usual_encoding(tmp_path, suffix, want):
+    time = np.arange(3 * RATE) / RATE
+    chirp = (0.3 * np.sin(2 * np.pi * 440 * time * (1 + time))).astype(np.float32)[None]
+    source = write_sound(tmp_path / "in.mp3", chirp, RATE)
+    whole = soundfile.read(source, dtype="float32", always_2d=True)[0].T
+    report = render_file([Gain(1.0)], source, tmp_path / f"out{suffix}")
+    assert report.subtype == want
+    if want == "PCM_24":
+        np.testing.assert_allclose(rendered(report), whole, atol=2.0**-23)
+        exact = render_file([Gain(1.0)], source, tmp_path / "exact.wav", subtype="float")
+        np.testing.assert_array_equal(rendered(exact), whole)
