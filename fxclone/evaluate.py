@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fxclone.audio import Audio, fit_channels, rms
+from fxclone.audio import Audio, fit_channels, gain_to_db, peak, rms
 from fxclone.errors import UsageError
 from fxclone.files import find_sounds, read_sound
 from fxclone.metrics import Comparison, compare, esr
@@ -34,11 +34,30 @@ VERDICTS = (
 """ESR limits and words: those of Neural Amp Modeler's trainer, with finer steps below."""
 
 
+SILENT_REFERENCE_RMS = 1e-6
+"""A reference below this level, -120 dBFS, counts as silent."""
+SILENT_CLONE_DBFS = -90.0
+"""Against a silent reference, an output with its peak below this level is as it should be."""
+
+
 class Reference(Protocol):
     """What `fxclone.effects.effect` returns."""
 
     def render(self, dry: Audio, sample_rate: int) -> Audio:
         """Turn dry sound into wet sound of the same length, from a fresh state."""
+
+
+@dataclass(frozen=True)
+class SilentComparison(Comparison):
+    """A comparison with a silent reference, of which only the estimate's own level says anything.
+
+    Attributes
+    ----------
+    estimate_peak_dbfs : float
+        The estimate's largest sample, in dBFS.
+    """
+
+    estimate_peak_dbfs: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +104,12 @@ class Evaluation:
 
 def verdict(comparison: Comparison) -> str:
     """Say in words how good an estimate is, and name what an ESR hides: inversion, lag, level."""
+    if isinstance(comparison, SilentComparison):
+        if comparison.estimate_peak_dbfs < SILENT_CLONE_DBFS:
+            return "silent, as it should be"
+        return f"sounds where the reference is silent (peak {comparison.estimate_peak_dbfs:.0f} dBFS)"
     if not math.isfinite(comparison.esr):
-        return "broken: the output is not finite, or sounds where the reference is silent"
+        return "broken: the output is not finite"
     words = [next(words for limit, words in VERDICTS if comparison.esr < limit)]
     if comparison.polarity < 0:
         words.append("its polarity is inverted")
@@ -176,10 +199,17 @@ def evaluate_pair(
     estimate = _shifted(estimate, shift)
     if shift > 0:  # the end of the estimate is still inside the clone
         dry, wet, estimate = dry[:, :-shift], wet[:, :-shift], estimate[:, :-shift]
-    if rms(wet) < 1e-6:
+    if rms(wet) < SILENT_REFERENCE_RMS:
         found.append(f"{name}: the reference is silent (below -120 dBFS), so the figures say little")
-    comparison = compare(wet, estimate, sample_rate, dry)
+    comparison = _compare(wet, estimate, sample_rate, dry)
     return Evaluation(name, dry, wet, estimate, comparison, shift, tuple(found))
+
+
+def _compare(wet: Audio, estimate: Audio, sample_rate: int, dry: Audio) -> Comparison:
+    plain = compare(wet, estimate, sample_rate, dry)
+    if rms(wet) >= SILENT_REFERENCE_RMS or not np.isfinite(estimate).all():
+        return plain
+    return SilentComparison(**vars(plain), estimate_peak_dbfs=gain_to_db(peak(estimate)))
 
 
 def _shifted(sound: Audio, earlier: int) -> Audio:
@@ -232,7 +262,7 @@ def total_of(evaluations: Sequence[Evaluation]) -> Comparison:
         dry = one.dry if one.dry.shape[0] == one.wet.shape[0] else np.repeat(one.dry[:1], one.wet.shape[0], axis=0)
         rows.append([sound.reshape(1, -1) for sound in (one.wet, one.estimate, dry)])
     wet, estimate, dry = (np.concatenate(column, axis=1) for column in zip(*rows, strict=True))
-    return compare(wet, estimate, evaluations[0].comparison.sample_rate, dry)
+    return _compare(wet, estimate, evaluations[0].comparison.sample_rate, dry)
 
 
 def dry_files(paths: Sequence[Path]) -> list[Path]:

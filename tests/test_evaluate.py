@@ -58,7 +58,16 @@ def test_verdicts_name_what_an_esr_hides(dry):
     assert "3.0 samples late" in evaluate_pair(Delay(3), dry, dry, RATE).verdict
     assert "6.0 dB quieter" in evaluate_pair(Gain(0.5), dry, dry, RATE).verdict
     assert verdict(evaluate_pair(Gain(0.85), dry, dry, RATE).comparison).startswith("not bad")
-    assert evaluate_pair(Gain(1), dry, np.zeros_like(dry), RATE).verdict.startswith("broken")
+    sounds = evaluate_pair(Gain(1), dry, np.zeros_like(dry), RATE)
+    assert sounds.verdict.startswith("sounds where the reference is silent")
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-7, 1e-5])
+def test_a_clone_of_silence_that_is_silent_is_as_it_should_be(dry, gain):
+    quiet = evaluate_pair(Gain(gain), dry / np.abs(dry).max(), np.zeros_like(dry), RATE)
+    assert quiet.verdict == "silent, as it should be"
+    assert verdict(total_of([quiet, quiet])) == "silent, as it should be"
+    json.dumps(quiet.as_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("declared", [0, 40])
