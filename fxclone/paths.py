@@ -48,7 +48,10 @@ def atomic_output(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         If the disk is full or the file cannot be written.
     """
     target = check_target(path, force=force)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}", dir=target.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -66,9 +69,12 @@ def atomic_output(path: str | Path, *, force: bool = False) -> Iterator[Path]:
             except OSError:  # a file system without hard links
                 temporary.replace(target)
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise FxcloneError(
-            f"could not write {target}: {what}; nothing was left there: free some space or choose another folder"
-        ) from error
+        raise _unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unwritable(target: Path, error: OSError) -> FxcloneError:
+    what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    advice = "nothing was left there: free some space or choose another folder"
+    return FxcloneError(f"could not write {target}: {what}; {advice}")
