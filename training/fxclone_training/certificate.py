@@ -16,8 +16,7 @@ import torch
 
 from fxclone.audio import Audio
 from fxclone_training.ar import Ar
-from fxclone_training.gauss_newton import design, feedback_gains
-from fxclone_training.segments import Segments
+from fxclone_training.gauss_newton import feedback_gains, windows_of_run
 from fxclone_training.session import run_freely
 
 DISTURBANCE = 1e-3
@@ -54,18 +53,12 @@ def certify(model: Ar, dry: Audio, sample_rate: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def small_gain(model: Ar, dry: Audio, *, block: int = 8192) -> float:
+def small_gain(model: Ar, dry: Audio) -> float:
     """Largest sum of absolute feedback gains while the model runs freely over ``dry``; inf if it blows up."""
     x = torch.from_numpy(dry)
     y = torch.from_numpy(run_freely(model, dry))
-    history, worst = model.history_samples, 0.0
-    slow_x = slow_y = torch.zeros(1, model.config.slow)
-    for start in range(history, x.shape[1] - 1, block):
-        part = slice(start - history, min(start + block, x.shape[1]))
-        target = y[:, start : part.stop]
-        z, _, _ = design(model, Segments(x[:, part], y[:, part], target, torch.ones(1, 1), slow_x, slow_y))
-        slow_x = model.slow_values(x[:, start : part.stop], slow_x)[:, -1]
-        slow_y = model.slow_values_of_past(y[:, part], slow_y)
+    worst = 0.0
+    for _, z in windows_of_run(model, x, y):
         gains = float(feedback_gains(model, z).abs().sum(1).max())
         worst = max(worst, gains if np.isfinite(gains) else float("inf"))
     return worst

@@ -29,7 +29,7 @@ HEAVY_PARAMETERS = 50_000
 
 
 @dataclass(frozen=True)
-class Finished:
+class WrittenClone:
     """A clone file that was written, and the model in it."""
 
     clone: Clone
@@ -46,7 +46,7 @@ def finish_best(
     *,
     refused: Callable[[float, CloneFileError], None] = lambda esr_db, error: None,
     **about: Any,
-) -> Finished:
+) -> WrittenClone:
     """`finish` the first of ``candidates`` (ESR in dB and model, best first) that onnxruntime plays as the model does.
 
     Parameters
@@ -71,7 +71,7 @@ def finish_best(
                 raise
             refused(esr_db, error)
         else:
-            return Finished(clone, comparison, model, esr_db)
+            return WrittenClone(clone, comparison, model, esr_db)
     raise CloneFileError(f"{path} was not written: there is no model to write")
 
 

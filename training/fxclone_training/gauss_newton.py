@@ -218,6 +218,32 @@ def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
     return z, segments.target.flatten(), segments.weight.expand_as(segments.target).flatten()
 
 
+def windows_of_run(model: Ar, x: Tensor, y: Tensor, *, block: int = 1 << 15) -> Iterator[tuple[slice, Tensor]]:
+    """What the model saw while it ran freely from a fresh state, block by block.
+
+    Parameters
+    ----------
+    x, y : Tensor [shape=(1, samples)]
+        The input, and what the model made of it.
+
+    Yields
+    ------
+    now : slice
+        Which samples.
+    z : Tensor [shape=(samples in the block, seen_x + seen_y)]
+        As `design` gives them.
+    """
+    history, fresh = model.history_samples, model.fresh_state(1)
+    slow_x, slow_y = fresh.slow_x, fresh.slow_y
+    x, y = functional.pad(x, (history, 0)), functional.pad(y, (history, 0))  # silence leads in
+    for start in range(0, x.shape[1] - history, block):
+        part, after = slice(start, start + history + block), slice(start + history, start + history + block)
+        z, _, _ = design(model, Segments(x[:, part], y[:, part], y[:, after], torch.ones(1, 1), slow_x, slow_y))
+        yield slice(start, start + len(z)), z
+        slow_x = model.slow_values(x[:, after], slow_x)[:, -1]
+        slow_y = model.slow_values_of_past(y[:, part], slow_y)
+
+
 def last_layer(model: Ar, z: Tensor) -> Tensor:
     """Activations of the last hidden layer for each window, (rows, width)."""
     last: Tensor = _layers(model, z)[1][-1]

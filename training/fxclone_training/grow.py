@@ -75,20 +75,18 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     """
     recipe = session.recipe
     if start is not None:
-        return _settle(session, _source(session, start.config), start)
-    sizes = window_sizes(recipe.m)
-    linear(session, _source(session, ArConfig(averages=(), envelopes=())))
-    best = None
-    for m in sizes:
+        return _settle(session, _source(session, start.config), start)[1]
+    linear(session, _source(session, ArConfig()))
+    best, best_esr_db = None, math.inf
+    for m in window_sizes(recipe.m):
         config = model_config(recipe, m, session.training.sample_rate)
         source = _source(session, config)
-        starts = _starts(session, source, config, best)
-        model = starts[0] if len(starts) == 1 else _race(session, source, starts)
-        model = _settle(session, source, model)
-        if recipe.m is None and session.measure(model)[0] <= GOOD_ENOUGH_DB:
-            return _settle(session, source, model, patience=POLISH_PATIENCE)
-        if best is None or session.measure(model)[0] < session.measure(best)[0] - WORTH_DB or recipe.m is not None:
-            best = model
+        model = _race(session, source, _starts(session, source, config, best))
+        esr_db, model = _settle(session, source, model)
+        if recipe.m is None and esr_db <= GOOD_ENOUGH_DB:
+            return _settle(session, source, model, patience=POLISH_PATIENCE)[1]
+        if best is None or esr_db < best_esr_db - WORTH_DB or recipe.m is not None:
+            best, best_esr_db = model, esr_db
     assert best is not None
     return best
 
@@ -248,8 +246,8 @@ def _race(session: Session, source: SegmentSource, starts: list[Ar]) -> Ar:
     return next(model for esr_db, model in results if esr_db <= lowest + (1.0 if starts[0].config.m == 1 else 0.0))
 
 
-def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int = PATIENCE) -> Ar:
-    """Train at one size until it stands still, one step ahead and then running freely; return the best state seen."""
+def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int = PATIENCE) -> tuple[float, Ar]:
+    """Train at one size until it stands still, one step ahead and then running freely; the best error and its model."""
     best_esr, best = session.measure(model)[0], clone_of(model)
     for freely in (False, True) if model.config.taps_y and session.recipe.free_running else (False,):
         every = 10 if model.config.m == 1 else 2
@@ -264,7 +262,7 @@ def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int
             waited, look = 0 if esr_db < best_esr - 0.3 else waited + 1, look + 1
             if esr_db < best_esr:
                 best_esr, best = esr_db, clone_of(model)
-    return best
+    return best_esr, best
 
 
 def _streams(session: Session, source: SegmentSource, model: Ar) -> Streams:

@@ -17,9 +17,8 @@ from fxclone.audio import Audio, gain_to_db, power_to_db, rms
 from fxclone.metrics_time import esr
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar
-from fxclone_training.gauss_newton import design, rounding_scale
+from fxclone_training.gauss_newton import rounding_scale, windows_of_run
 from fxclone_training.recipe import Recipe
-from fxclone_training.segments import Segments
 
 UNUSABLE_DB = 200.0
 """Stands for a free run that blew up, or that another machine's rounding would change."""
@@ -27,8 +26,6 @@ ROUNDING = 2.0**-24
 """What float32 loses of a sum, relative to its terms."""
 STURDY = 5e-6
 """Such losses may change the output by this much: exports must agree with the model to 1e-5."""
-
-
 KEPT = 12
 WORK_PER_LOOK = 10**10
 """Samples times weights that one look at a model may cost, about a second."""
@@ -65,7 +62,7 @@ def run_freely(model: Ar, dry: Audio) -> Audio:
 
 
 @torch.no_grad()
-def is_sturdy(model: Ar, dry: Audio, *, block: int = 1 << 15) -> bool:
+def is_sturdy(model: Ar, dry: Audio) -> bool:
     """Whether rounding errors die away in the model's feedback instead of adding up.
 
     Two runs, one with noise as large as what float32 loses in each sample's sums. A feedback of poles close to 1 can be
@@ -74,17 +71,10 @@ def is_sturdy(model: Ar, dry: Audio, *, block: int = 1 << 15) -> bool:
     x, fresh = torch.tensor(dry), model.fresh_state(1)
     u, v = model.input_part(torch.cat([fresh.x, x], 1), model.slow_values(x, fresh.slow_x))
     one, _ = model.run(u, v, fresh)
-    history, noise = model.history_samples, torch.zeros_like(v)
-    slow_x, slow_y = fresh.slow_x, fresh.slow_y
-    generator = torch.Generator().manual_seed(0)
-    for start in range(history, x.shape[1], block):
-        part, now = slice(start - history, start + block), slice(start, start + block)
-        seen = Segments(x[:, part], one[:, part], one[:, now], torch.ones(1, 1), slow_x, slow_y)
-        z, _, _ = design(model, seen)
+    noise, generator = torch.zeros_like(v), torch.Generator().manual_seed(0)
+    for now, z in windows_of_run(model, x, one):
         random = torch.rand(len(z), generator=generator) * 2 - 1
         noise[0, now] = ROUNDING * rounding_scale(model, z) * random
-        slow_x = model.slow_values(x[:, now], slow_x)[:, -1]
-        slow_y = model.slow_values_of_past(one[:, part], slow_y)
     other, _ = model.run(u, v + noise, fresh)  # without feedback, this is the noise itself
     apart = float((one - other).abs().max())
     return apart <= STURDY * max(1.0, float(one.abs().max()))

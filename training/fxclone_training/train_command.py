@@ -25,7 +25,7 @@ from fxclone.paths import check_target
 from fxclone.presets import load_preset
 from fxclone_training.ar import Ar
 from fxclone_training.face import Face
-from fxclone_training.finish import Finished, finish_best
+from fxclone_training.finish import WrittenClone, finish_best
 from fxclone_training.recipe import Recipe
 from fxclone_training.runs import RunFolder
 from fxclone_training.session import Moment
@@ -144,7 +144,7 @@ def run_training(request: TrainRequest) -> None:
         console.print(f"note: a model of {esr_db:.1f} dB is left out: {error}", style="yellow", soft_wrap=True)
 
     try:
-        finished = finish_best(
+        written = finish_best(
             result.candidates,
             training,
             validation,
@@ -159,7 +159,7 @@ def run_training(request: TrainRequest) -> None:
         # Not lost: the weights are in the run's folder, and a second of training is enough to export them again.
         kept = f"; the weights are kept: fxclone train --resume {run.path} --seconds 1 -o FILE" if diary.works else ""
         raise FxcloneError(f"{error}{kept}") from error
-    _report(request, plan, run, result, finished, time.perf_counter() - began)
+    _report(request, plan, run, result, written, time.perf_counter() - began)
 
 
 class _Diary:
@@ -268,11 +268,11 @@ def _report(
     plan: Plan,
     run: RunFolder,
     result: Trained,
-    finished: Finished,
+    written: WrittenClone,
     seconds_in_all: float,
 ) -> None:
-    clone, config, esr_db = finished.clone, finished.model.config, finished.esr_db
-    words = verdict(finished.comparison)
+    clone, config, esr_db = written.clone, written.model.config, written.esr_db
+    words = verdict(written.comparison)
     facts: dict[str, Any] = {
         "model": str(plan.output),
         "family": clone.meta.family,

@@ -139,7 +139,8 @@ def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
         activation = "tanh" if recipe.activation == "auto" else recipe.activation
         config = replace(model_config(recipe, recipe.m or 32, session.training.sample_rate), activation=activation)
         model = (start or Ar(config, generator=session.generator)).to(device)
-        session.judge(clone_of(model), loss_db=0.0, sigma=recipe.noise_sigma)
+        if start is None:  # something to keep, however early the end
+            session.judge(clone_of(model), loss_db=0.0, sigma=recipe.noise_sigma)
         adam.teacher_forced(session, model)
         rate = recipe.learning_rate
     if not recipe.free_running or model.config.taps_y == 0:  # without feedback both errors are the same
