@@ -34,17 +34,31 @@ class Processor(Protocol):
         """How long the output may go on after the input has fallen silent; valid after ``prepare``."""
 
 
+def channels_after(processor: Processor, channels: int) -> int:
+    """How many channels a processor gives that was prepared for ``channels``: its ``channels_out``, else as many."""
+    return int(getattr(processor, "channels_out", channels))
+
+
+def channels_text(channels_in: int, channels_out: int) -> str:
+    """How people call it: "mono", "stereo", "mono to stereo"."""
+    names = {1: "mono", 2: "stereo"}
+    one, other = (names.get(count, f"{count} channels") for count in (channels_in, channels_out))
+    return one if channels_in == channels_out else f"{one} to {other}"
+
+
 class Chain:
     """Processors in series. Latencies and tails add up. An empty chain passes sound through."""
 
     def __init__(self, processors: Sequence[Processor]) -> None:
         self.processors = tuple(processors)
+        self.channels_out = 0
 
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
         """Prepare each link; a link may change the channel count (``channels_out``) for those after it."""
         for processor in self.processors:
             processor.prepare(sample_rate, max_block, channels)
-            channels = int(getattr(processor, "channels_out", channels))
+            channels = channels_after(processor, channels)
+        self.channels_out = channels
 
     def process(self, block: Audio) -> Audio:
         """Run the block through every link."""

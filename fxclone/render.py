@@ -196,6 +196,9 @@ def render_file(
                 sink.take_wet(block)
             sink.finish()
         notes = [*reader.notes, *notes]
+    tail_samples = max(0, writer.samples_written - int(sink.body))
+    if tail_s is None and tail_samples >= (MAX_TAIL_S - 1.0) * out_rate:
+        notes.append(f"{target} is cut {MAX_TAIL_S:g} s after the input's end, its tail goes on; --tail-s keeps more")
     if loudest == 0.0:
         notes.append(f"{info.path} is silent from start to end")
     if reader.clipped_runs:
@@ -214,7 +217,7 @@ def render_file(
         samples=writer.samples_written,
         format=writer.format,
         subtype=writer.subtype,
-        tail_samples=max(0, writer.samples_written - int(sink.body)),
+        tail_samples=tail_samples,
         peak=sink.peak,
         clipped=writer.clipped,
         wall_s=time.perf_counter() - started,
@@ -255,9 +258,7 @@ def _build(
             stages.append(RateStage(rate, own, count))
             rate = own
         if count > 1 and _widens(processor):
-            notes.append(
-                f"{info.path}: {count} channels were mixed to mono for {_name(processor)}, which makes its own"
-            )
+            notes.append(f"{_name(processor)} takes one channel: it hears the mean of the {count} of {info.path}")
             stages.append(ChannelStage(1))
             count = 1
         stage = ProcessorStage(processor, rate, count, round(max_tail_s * rate))

@@ -12,7 +12,7 @@ from math import gcd
 import numpy as np
 
 from fxclone.audio import Audio, valid_sample_rate
-from fxclone.processor import Processor
+from fxclone.processor import Processor, channels_after
 
 HALF_WIDTH = 32
 """Filter taps on each side, in samples of the slower rate. 64 taps: flat to 0.9 of the lower Nyquist frequency."""
@@ -51,14 +51,14 @@ class Resampled:
         self._same = rate == self.inner_rate
         if self._same:
             self.inner.prepare(rate, max_block, channels)
-            self.channels_out = int(getattr(self.inner, "channels_out", channels))
+            self.channels_out = channels_after(self.inner, channels)
             self._latency, self._tail = self.inner.latency_samples, self.inner.tail_samples
             return
         common = gcd(rate, self.inner_rate)
         up, down = self.inner_rate // common, rate // common  # inner = stream * up / down
         max_inner = -(-max_block * up // down) + 1
         self.inner.prepare(self.inner_rate, max_inner, channels)
-        self.channels_out = int(getattr(self.inner, "channels_out", channels))
+        self.channels_out = channels_after(self.inner, channels)
         half_in, half_out = _half_width(up, down), _half_width(down, up)
         # The whole way back: q stream samples, so that (half_out + inner latency) rounds up to whole stream samples.
         q = -(-(half_out + self.inner.latency_samples) * down // up)

@@ -13,7 +13,7 @@ import numpy as np
 import soxr
 
 from fxclone.audio import Audio, db_to_gain, fit_channels
-from fxclone.processor import Processor
+from fxclone.processor import Processor, channels_after
 
 BLOCK_SAMPLES = 16_384
 
@@ -45,7 +45,7 @@ class ProcessorStage:
         processor.prepare(sample_rate, BLOCK_SAMPLES, channels)
         self.processor = processor
         self.channels = channels
-        self.channels_out = int(getattr(processor, "channels_out", channels))
+        self.channels_out = channels_after(processor, channels)
         self._skip = self._late = processor.latency_samples
         self._tail = min(processor.tail_samples, max_tail_samples)
 

@@ -53,15 +53,19 @@ def cost_us_per_sample(clone: Clone, block_samples: int = 64, seconds: float = 0
 
 def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
     """Label and text of each line."""
+    from fxclone.processor import channels_text
+
     meta = clone.meta
     training, metrics, certificate = meta.training, meta.metrics, meta.certificate
     budget = 1e6 / meta.sample_rate
+    channels = channels_text(meta.channels_in, meta.channels_out)
     rows = [
         ("clone of", str(training.get("reference", meta.name))),
         ("family", f"{meta.family}, {meta.parameters} weights"),
-        ("sound", f"{meta.sample_rate} Hz, {meta.channels_in} in, {meta.channels_out} out"),
-        ("latency", f"{meta.latency_samples} samples, tail {1e3 * meta.tail_samples / meta.sample_rate:.1f} ms"),
-        ("cost here", f"{cost:.2f} us a sample in blocks of 64: {_speed(budget / cost)}"),
+        ("sound", f"{meta.sample_rate} Hz, {channels}"),
+        ("latency", f"{meta.latency_samples} samples"),
+        ("tail", _seconds(meta.tail_samples / meta.sample_rate)),
+        ("cost here", f"{cost:.2f} us a sample of {channels} in blocks of 64: {_speed(budget / cost)}"),
     ]
     if "esr_db" in metrics:
         error = f"{metrics['esr_db']:.1f} dB" if _is_number(metrics["esr_db"]) else "unknown"
@@ -84,6 +88,11 @@ def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
     rows.append(("operators", " ".join(sorted(clone.ops))))
     # What a stranger wrote must not steer the terminal.
     return [(label, "".join(letter if letter.isprintable() else "?" for letter in text)) for label, text in rows]
+
+
+def _seconds(length_s: float) -> str:
+    """A length as people say it: milliseconds below 0.1 s."""
+    return f"{1e3 * length_s:.1f} ms" if length_s < 0.1 else f"{length_s:.2f} s"
 
 
 def _speed(times: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from fxclone.audio import Audio
 
@@ -26,17 +27,21 @@ class SoftCeiling:
         self.ceiling = ceiling
         self._knee = KNEE * ceiling
         self._magnitude = np.zeros((channels, max_block), dtype=np.float32)
+        self._peaks = np.zeros(channels, dtype=np.float32)
 
-    def apply(self, block: Audio) -> float:
-        """Limit ``(channels, n)`` in place and return its peak from before (NaN or infinity if it held such)."""
+    def apply(self, block: Audio) -> npt.NDArray[np.float32]:
+        """Limit ``(channels, n)`` in place and return each channel's peak from before (NaN or infinity if it had such).
+
+        The array is reused by the next call.
+        """
         magnitude = self._magnitude[:, : block.shape[1]]
         np.abs(block, out=magnitude)
-        peak = float(magnitude.max())
-        if not peak <= self._knee:  # also when it is not a number
+        peaks = np.max(magnitude, axis=1, out=self._peaks)
+        if not peaks.max() <= self._knee:  # also when it is not a number
             np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             np.abs(block, out=magnitude)
             over = magnitude > self._knee
             room = self.ceiling - self._knee
             bent = self._knee + room * np.tanh((np.minimum(magnitude[over], 9.0 * self.ceiling) - self._knee) / room)
             block[over] = np.copysign(np.minimum(bent, self.ceiling), block[over])
-        return peak
+        return peaks

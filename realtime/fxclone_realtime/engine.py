@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fxclone.audio import Audio
-from fxclone.processor import Processor
+from fxclone.processor import Processor, channels_after
 from fxclone_realtime.ceiling import SoftCeiling
 from fxclone_realtime.delay import DelayLine
 from fxclone_realtime.meters import Meters, TimeHistogram
@@ -39,9 +39,9 @@ class Engine:
     sample_rate, max_block : int
         Larger blocks are cut; smaller and varying ones are fine.
     channels_in, channels_out : int
-        What the device gives and takes. Mono goes to every output; a stereo result is averaged for one output.
-    chain_channels : int
-        How many channels the processor gets: a mono input is copied to both.
+        What the device gives and takes. The processor gets ``channels_in`` and may give another number: a mono result
+        goes to every output, one of as many channels as there are outputs goes to them one by one, and of any other
+        all outputs get the mean.
     recorder : Recorder or None
         Gets everything that was heard.
     """
@@ -54,26 +54,24 @@ class Engine:
         max_block: int,
         channels_in: int,
         channels_out: int,
-        chain_channels: int | None = None,
         path: SoundPath | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.processor = processor
         self.sample_rate, self.max_block = sample_rate, max_block
         self.channels_in, self.channels_out = channels_in, channels_out
-        self.chain_channels = chain_channels or channels_in
         self.path = path or SoundPath()
         self.recorder = recorder
         self.failure: Exception | None = None
-        processor.prepare(sample_rate, max_block, self.chain_channels)
-        wet_channels = int(getattr(processor, "channels_out", self.chain_channels))
+        processor.prepare(sample_rate, max_block, channels_in)
+        self.wet_channels = channels_after(processor, channels_in)
         self.budget_s = max_block / sample_rate
-        self.meters = Meters(TimeHistogram(self.budget_s))
-        self._dry = np.zeros((self.chain_channels, max_block), dtype=np.float32)
-        self._magnitude = np.zeros((self.chain_channels, max_block), dtype=np.float32)
-        self._wet = np.zeros((wet_channels, max_block), dtype=np.float32)
+        self.meters = Meters(TimeHistogram(self.budget_s), wet_peaks=[0.0] * channels_out)
+        self._dry = np.zeros((channels_in, max_block), dtype=np.float32)
+        self._magnitude = np.zeros((channels_in, max_block), dtype=np.float32)
+        self._wet = np.zeros((self.wet_channels, max_block), dtype=np.float32)
         self._out = np.zeros((channels_out, max_block), dtype=np.float32)
-        self._delay = DelayLine(self.chain_channels, max_block, processor.latency_samples)
+        self._delay = DelayLine(channels_in, max_block, processor.latency_samples)
         self._ceiling = SoftCeiling(channels_out, max_block, self.path.ceiling)
 
     @property
@@ -118,9 +116,10 @@ class Engine:
             np.multiply(wet, path.out_gain, out=heard)
         else:
             np.multiply(wet.mean(axis=0), path.out_gain, out=heard)
-        peak = self._ceiling.apply(heard)
-        meters.wet_peak = max(meters.wet_peak, peak)
-        if not peak <= path.ceiling:
+        peaks = self._ceiling.apply(heard)
+        for channel, peak in enumerate(peaks.tolist()):
+            meters.wet_peaks[channel] = max(meters.wet_peaks[channel], peak)
+        if not peaks.max() <= path.ceiling:
             meters.clipped_blocks += 1
         if self.recorder is not None:
             self.recorder.push(heard)
@@ -132,5 +131,7 @@ class Engine:
         np.multiply(wet, mix, out=result)
         if dry.shape[0] != result.shape[0] and dry.shape[0] != 1:
             dry = dry.mean(axis=0, keepdims=True)
-        result += (1.0 - mix) * np.nan_to_num(dry, nan=0.0, posinf=0.0, neginf=0.0)
+        np.nan_to_num(dry, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # the engine's own buffer
+        np.multiply(dry, 1.0 - mix, out=dry)
+        result += dry
         return result

@@ -12,30 +12,35 @@ if TYPE_CHECKING:
     from fxclone_realtime.player import Session
 
 METER_CELLS = 14
+STEREO_CELLS = 8
+"""There are three meters then."""
 METER_FLOOR_DB = -60.0
+AUDIBLE_TAIL_S = 0.1
+"""The header tells of longer ones."""
 REFRESH_S = 0.1
 
 
 def header(session: Session) -> str:
-    """One line: models, devices, rate, block, latency, and how to stop."""
+    """One line: models, devices, rate, channels, block, latency, tail, and how to stop."""
     engine, latency = session.engine, session.latency_ms
     names = " > ".join(clone.name for clone in session.clones)
     device = "null device (no sound card)" if session.device.name == "null" else session.device.name
     if session.options.input_file is not None:
         device += f", from {session.options.input_file.name}"
     device_ms = latency["device_in"] + latency["device_out"]
+    tail = f", tail {session.tail_s:.1f} s" if session.tail_s >= AUDIBLE_TAIL_S else ""
     return (
-        f"{names} on {device}: {engine.sample_rate} Hz, blocks of {engine.max_block}, latency {device_ms:.1f} ms "
-        f"(device) + {latency['clone']:.1f} ms (clone). Ctrl-C stops."
+        f"{names} on {device}: {engine.sample_rate} Hz, {session.sound}, blocks of {engine.max_block}, "
+        f"latency {device_ms:.1f} ms (device) + {latency['clone']:.1f} ms (clone){tail}. Ctrl-C stops."
     )
 
 
-def meter(peak: float) -> str:
+def meter(peak: float, cells: int = METER_CELLS) -> str:
     """A level as a bar from -60 dBFS to 0 and a number."""
     db = 20.0 * math.log10(peak) if math.isfinite(peak) and peak > 1e-10 else -200.0
-    cells = round(METER_CELLS * min(1.0, max(0.0, 1.0 - db / METER_FLOOR_DB)))
+    full = round(cells * min(1.0, max(0.0, 1.0 - db / METER_FLOOR_DB)))
     shown = f"{db:4.0f}" if db > -100 else " off"
-    return f"{'█' * cells}{'·' * (METER_CELLS - cells)}{shown}"
+    return f"{'█' * full}{'·' * (cells - full)}{shown}"
 
 
 class LiveLine:
@@ -76,12 +81,16 @@ class LiveLine:
 
 
 def live_text(session: Session) -> str:
-    """The live line; fits 80 columns."""
+    """The live line, with a meter for each output if they differ; fits 80 columns."""
     meters = session.engine.meters
     dry, wet = meters.take_peaks()
     load = 100 * meters.last_callback_s / session.engine.budget_s
     state = "BYPASS" if session.monitor.status.bypassed else f"trips {session.monitor.status.trip_count}"
-    return f"in {meter(dry)} out {meter(wet)} cpu {load:3.0f}% xruns {meters.xruns} {state}"
+    if session.engine.wet_channels == len(wet) == 2:
+        levels = f"in {meter(dry, STEREO_CELLS)} out {' '.join(meter(each, STEREO_CELLS) for each in wet)}"
+    else:
+        levels = f"in {meter(dry)} out {meter(max(wet))}"
+    return f"{levels} cpu {load:3.0f}% xruns {meters.xruns} {state}"
 
 
 def summary(report: dict[str, Any]) -> str:

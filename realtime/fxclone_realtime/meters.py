@@ -62,14 +62,16 @@ class Meters:
     """``time.perf_counter()`` when the first block had been delivered."""
     last_callback_s: float = 0.0
     dry_peak: float = 0.0
-    wet_peak: float = 0.0
+    wet_peaks: list[float] = field(default_factory=lambda: [0.0])
+    """One for each output."""
     clipped_blocks: int = 0
     xrun_kinds: dict[str, int] = field(default_factory=dict)
 
-    def take_peaks(self) -> tuple[float, float]:
-        """Return the dry and wet peak since the last call, and start again."""
-        peaks = (self.dry_peak, self.wet_peak)
-        self.dry_peak = self.wet_peak = 0.0
+    def take_peaks(self) -> tuple[float, tuple[float, ...]]:
+        """Return the dry peak and each output's since the last call, and start again."""
+        peaks = (self.dry_peak, tuple(self.wet_peaks))
+        self.dry_peak = 0.0
+        self.wet_peaks[:] = [0.0] * len(self.wet_peaks)
         return peaks
 
     def xrun(self, kind: str) -> None:

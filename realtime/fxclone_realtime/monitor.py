@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fxclone.audio import Audio, gain_to_db
-from fxclone.processor import Processor
+from fxclone.processor import Processor, channels_after
 from fxclone_realtime.delay import DelayLine
 from fxclone_realtime.trips import MonitorStatus, Trip
 
@@ -26,9 +26,11 @@ SILENT_INPUT = 1e-4  # -80 dBFS
 RINGING_OUTPUT = 1e-3  # -60 dBFS
 LARGEST_GAIN = 1e3  # 60 dB: a high-gain amp may make its input's hiss this much louder without ringing
 SILENCE_GRACE_S = 0.5
-RINGING_S = 1.0
-RINGING_DECAY = 0.7  # what has lost 3 dB within RINGING_S is a tail, not a ringing
+RINGING_S = 0.5
+RINGING_TAIL_SHARE = 0.1  # of a long tail: longer than the gap between two echoes, and a tail loses 6 dB in it
+RINGING_DECAY = 0.84  # what has lost 1.5 dB from one such time to the next is a tail, not a ringing
 DC_LIMIT = 0.05  # -26 dBFS
+DC_GAIN = 40.0  # a long reverb may make its input's DC so much larger
 DC_TIME_CONSTANT_S = 0.25
 DC_S = 0.5
 RELEASE_S = 0.005
@@ -46,7 +48,8 @@ class StabilityMonitor:
     """A `Processor` around another that lets nothing runaway through.
 
     It trips on output that is NaN or infinite, that is far above what training saw, that is mostly DC while the input
-    has none, or that goes on in silence. The answer to a trip is a soft reset: the processor starts afresh, the last
+    has none, or that goes on in silence: longer than the tail that the processor states, and without dying away. The
+    answer to a trip is a soft reset: the processor starts afresh, the last
     sample heard fades out in 5 ms and the new sound fades in over 10 ms. After three trips within ten seconds the dry
     sound plays instead. Five seconds later the processor is tried again unheard, and comes back if it behaves for one
     second; each relapse doubles the wait.
@@ -74,7 +77,7 @@ class StabilityMonitor:
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
         """Prepare the inner processor and everything that is needed to step in."""
         self.inner.prepare(sample_rate, max_block, channels)
-        self.channels_out = int(getattr(self.inner, "channels_out", channels))
+        self.channels_out = channels_after(self.inner, channels)
         rate = self._rate = float(sample_rate)
         self._delay = DelayLine(channels, max_block, self.inner.latency_samples)
         self._in = np.zeros((channels, max_block), dtype=np.float32)
@@ -83,11 +86,11 @@ class StabilityMonitor:
         release, fade = max(1, round(RELEASE_S * rate)), max(1, round(FADE_IN_S * rate))
         self._release_curve = (0.5 + 0.5 * np.cos(np.pi * np.arange(release) / release)).astype(np.float32)
         self._fade_curve = (0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)).astype(np.float32)
+        heard_for = self.inner.latency_samples + self.inner.tail_samples
         # The dry level is held for as long as it may still be heard in the output.
-        held_s = 1.0 + (self.inner.latency_samples + min(self.inner.tail_samples, 10 * rate)) / rate
-        self._dry_fall = math.exp(-1.0 / (held_s * rate))
-        self._wet_fall = math.exp(-1.0 / (0.05 * rate))
-        self._quiet_after = self.inner.latency_samples + self.inner.tail_samples + SILENCE_GRACE_S * rate
+        self._dry_fall = math.exp(-1.0 / (rate + heard_for))
+        self._quiet_after = heard_for + SILENCE_GRACE_S * rate
+        self._ringing_window = max(RINGING_S * rate, RINGING_TAIL_SHARE * self.inner.tail_samples)
         self._clear()
 
     def reset(self) -> None:
@@ -113,13 +116,12 @@ class StabilityMonitor:
         """Forget what was measured of the output, because the processor starts afresh."""
         self._wet_mean = np.zeros(self.channels_out)
         self._dry_mean = np.zeros(self._in.shape[0])
+        self._dry_dc = 0.0
         self._wet_power = 0.0
         self._dry_level = 0.0
-        self._wet_held = 0.0
         self._silent = 0
         self._dc_for = 0
-        self._ringing_for = 0
-        self._ringing_from = 0.0
+        self._listen_anew(before=math.inf)
 
     @property
     def latency_samples(self) -> int:
@@ -191,31 +193,38 @@ class StabilityMonitor:
         self._dry_mean += weight * (dry.mean(axis=1) - self._dry_mean)
         self._wet_power += weight * (float(np.vdot(wet, wet)) / wet.size - self._wet_power)
         dc = float(np.abs(self._wet_mean).max())
+        # Heard for as long as the tail: the mean of what fell silent may go on in it.
+        self._dry_dc = max(float(np.abs(self._dry_mean).max()), self._dry_dc * self._dry_fall**n)
         # An asymmetric distortion has some DC while it is played: only output that is mostly DC is a fault.
         mostly_dc = dc * dc > 0.5 * self._wet_power
-        self._dc_for = (
-            self._dc_for + n if mostly_dc and dc > self._dc_limit + 8.0 * float(np.abs(self._dry_mean).max()) else 0
-        )
+        self._dc_for = self._dc_for + n if mostly_dc and dc > self._dc_limit + DC_GAIN * self._dry_dc else 0
         if self._dc_for > DC_S * self._rate:
             return "DC", {"mean": round(dc, 4), "mean_db": _db(dc), "limit_db": _db(self._dc_limit)}
         return None
 
     def _ringing(self, dry_peak: float, wet_peak: float, n: int) -> tuple[str, dict[str, float]] | None:
-        self._wet_held = max(wet_peak, self._wet_held * self._wet_fall**n)
+        """After the tail, compare the peak of each window with the one before: sound that stays as loud is no tail."""
         self._silent = self._silent + n if dry_peak < SILENT_INPUT else 0
-        if self._silent < self._quiet_after or self._wet_held < max(RINGING_OUTPUT, LARGEST_GAIN * dry_peak):
-            self._ringing_for = 0
+        if self._silent < self._quiet_after:
+            self._listen_anew(before=math.inf)
             return None
-        if self._ringing_for == 0:
-            self._ringing_from = self._wet_held
-        self._ringing_for += n
-        if self._ringing_for < RINGING_S * self._rate:
+        self._listened += n
+        self._hiss = max(self._hiss, dry_peak)
+        self._rings = max(self._rings, wet_peak)
+        if self._listened < self._ringing_window:
             return None
-        if self._wet_held < RINGING_DECAY * self._ringing_from:
-            self._ringing_for = 0  # it dies away: look again
+        peak, loud = self._rings, self._rings >= max(RINGING_OUTPUT, LARGEST_GAIN * self._hiss)
+        goes_on = loud and peak > RINGING_DECAY * self._rang
+        self._listen_anew(before=peak if loud else math.inf)
+        if not goes_on:
             return None
-        silent_s = round(self._silent / self._rate, 3)
-        return "output goes on in silence", {"peak_db": _db(self._wet_held), "silent_s": silent_s}
+        return "output goes on in silence", {"peak_db": _db(peak), "silent_s": round(self._silent / self._rate, 3)}
+
+    def _listen_anew(self, *, before: float) -> None:
+        self._listened = 0
+        self._hiss: float = 0.0
+        self._rings: float = 0.0
+        self._rang: float = before
 
     def _trip(self, fault: tuple[str, dict[str, float]], dry: Audio) -> Audio | None:
         """Answer a fault; return what to play in this block, None for silence under the release."""

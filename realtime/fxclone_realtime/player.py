@@ -12,8 +12,8 @@ from typing import Any
 
 from fxclone.audio import db_to_gain
 from fxclone.clone import Clone, load_clone
-from fxclone.errors import FxcloneError, UsageError
-from fxclone.processor import Chain, Processor
+from fxclone.errors import FxcloneError
+from fxclone.processor import Chain, Processor, channels_text
 from fxclone.resampled import Resampled
 from fxclone_realtime import capacity
 from fxclone_realtime.devices import AudioDevice
@@ -25,8 +25,8 @@ from fxclone_realtime.recorder import Recorder
 from fxclone_realtime.setup_device import open_device
 from fxclone_realtime.sources import FileSource
 
-LONGEST_TAIL_S = 2.0
-"""How much of the tail is played after the end of an input file."""
+LONGEST_TAIL_S = 60.0
+"""How much of the tail is played after the end of an input file, as much as `fxclone render` writes."""
 TICK_S = 0.05
 
 
@@ -43,13 +43,22 @@ def build_chain(clones: list[Clone], sample_rate: int) -> Processor:
 
 
 def chain_levels(clones: list[Clone]) -> dict[str, float]:
-    """What training saw: the first clone's dry level and the last one's wet level."""
-    levels = {}
-    if "dry_peak" in clones[0].meta.levels:
-        levels["dry_peak"] = clones[0].meta.levels["dry_peak"]
-    if "wet_peak" in clones[-1].meta.levels:
-        levels["wet_peak"] = clones[-1].meta.levels["wet_peak"]
-    return levels
+    """What training saw: the first clone's dry level and the last one's wet level and DC."""
+    sides = (("dry_peak", clones[0]), ("wet_peak", clones[-1]), ("wet_dc", clones[-1]))
+    return {key: clone.meta.levels[key] for key, clone in sides if key in clone.meta.levels}
+
+
+def channel_notes(clones: list[Clone], channels_in: int, channels_out: int) -> list[str]:
+    """Where channels are mixed on their way through prepared clones, from ``channels_in`` to ``channels_out``."""
+    notes, count = [], channels_in
+    for clone in clones:
+        if count > 1 and clone.channels_in == 1 and clone.meta.channels_out > 1:
+            notes.append(f"{clone.name} takes one channel: it hears the mean of {count}")
+        count = clone.channels_out
+    if count not in (1, channels_out):
+        where = "the output has one channel" if channels_out == 1 else f"there are {channels_out} outputs"
+        notes.append(f"{where}: you hear the mean of the {count} that {clones[-1].name} gives")
+    return notes
 
 
 class Session:
@@ -74,19 +83,12 @@ class Session:
         self.notes = opened.notes
         rate = self.device.sample_rate
         self.monitor = StabilityMonitor(build_chain(self.clones, rate), chain_levels(self.clones))
-        chain_channels = max(self.device.channels_in, *(clone.channels_in for clone in self.clones))
-        if self.device.channels_in not in (1, chain_channels):
-            raise UsageError(
-                f"the input has {self.device.channels_in} channels and the clones take {chain_channels}; "
-                "choose one channel with --input-channel"
-            )
         self.engine = Engine(
             self.monitor,
             sample_rate=rate,
             max_block=options.block,
             channels_in=self.device.channels_in,
             channels_out=self.device.channels_out,
-            chain_channels=chain_channels,
             path=SoundPath(
                 in_gain=db_to_gain(options.in_gain_db),
                 out_gain=db_to_gain(options.out_gain_db),
@@ -94,7 +96,8 @@ class Session:
                 ceiling=db_to_gain(options.ceiling_db),
             ),
         )
-        self.capacity = capacity.measure(self.monitor.inner, rate, options.block, chain_channels)
+        self.notes += channel_notes(self.clones, self.device.channels_in, self.device.channels_out)
+        self.capacity = capacity.measure(self.monitor.inner, rate, options.block, self.device.channels_in)
         if not options.anyway:
             self.capacity.check()
         self.recorder: Recorder | None = None
@@ -148,8 +151,18 @@ class Session:
     def _ended(self) -> bool:
         if self.source is None:
             return False
-        tail = min(self.engine.processor.tail_samples, round(LONGEST_TAIL_S * self.engine.sample_rate))
+        tail = round(min(self.tail_s, LONGEST_TAIL_S) * self.engine.sample_rate)
         return self.source.past_end > self.engine.latency_samples + tail
+
+    @property
+    def sound(self) -> str:
+        """Mono or stereo, from the input to what is heard."""
+        return channels_text(self.device.channels_in, min(self.engine.wet_channels, self.device.channels_out))
+
+    @property
+    def tail_s(self) -> float:
+        """How long the clones may be heard after the input has fallen silent."""
+        return self.engine.processor.tail_samples / self.engine.sample_rate
 
     @property
     def latency_ms(self) -> dict[str, float]:
@@ -170,6 +183,8 @@ class Session:
             "block": self.engine.max_block,
             "channels_in": self.device.channels_in,
             "channels_out": self.device.channels_out,
+            "sound": self.sound,
+            "tail_s": round(self.tail_s, 3),
             "latency_ms": self.latency_ms,
             "latency_samples": self.engine.latency_samples,
             "blocks": meters.blocks,
