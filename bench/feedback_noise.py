@@ -23,7 +23,6 @@ from fxclone.signals import training_sound
 from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.certificate import small_gain
 from fxclone_training.segments import Recording, SegmentSource
-from fxclone_training.session import run_freely
 from fxclone_training.trainer import use_threads
 
 SAMPLE_RATE = 44_100
@@ -159,7 +158,7 @@ def judge(model: Ar, pair: Pair, sigma: float, seed: int) -> Run:
         recording = (torch.from_numpy(sound)[None] for sound in (pair.dry, pair.wet))
         one_step = model.teacher_forced(*recording)[0].numpy()
     silence = np.zeros((1, int(SILENCE_S * SAMPLE_RATE)), np.float32)
-    out = run_freely(model, np.concatenate([pair.dry, silence], axis=1))
+    out = model.run_freely(np.concatenate([pair.dry, silence], axis=1))
     one_step_db = esr_db(pair.wet[:, history:], one_step)
     finite = np.isfinite(out).all()
     peak = float(np.abs(out).max()) if finite else np.inf

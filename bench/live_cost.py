@@ -24,7 +24,6 @@ from fxclone_export.graph import Scan, StreamingGraph
 from fxclone_export.write import write_clone
 from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.ar_export import export_ar
-from fxclone_training.session import run_freely
 from fxclone_training.trainer import use_threads
 
 SAMPLE_RATE = 48_000
@@ -91,7 +90,7 @@ def make_clones(shapes: dict[str, ArConfig], seed: int, folder: Path) -> dict[st
         model = untrained(config, seed)
         path = folder / f"{len(clones)}.onnx"
         weights = model.parameter_count
-        clones[name] = clone_of(name, export_ar(model), lambda x, m=model: run_freely(m, x), weights, path)
+        clones[name] = clone_of(name, export_ar(model), lambda x, m=model: m.run_freely(x), weights, path)
     return clones
 
 

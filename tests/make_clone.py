@@ -13,7 +13,6 @@ from fxclone.signals import training_sound
 from fxclone_export.write import write_clone
 from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.ar_export import export_ar
-from fxclone_training.session import run_freely
 
 
 def tanh_model() -> Ar:
@@ -33,7 +32,7 @@ def write_tanh(path: Path) -> None:
     silence: Audio = training_sound(0.1, 48_000, seed=1)[:, :1] * 0
     meta = CloneMeta("tanh", "ar", 48_000, SelfTest(silence, silence), levels={"dry_peak": 1.0, "wet_peak": 1.0})
     sound = training_sound(1.0, 48_000, seed=2)
-    write_clone(export_ar(model), meta, path, model=lambda dry: run_freely(model, dry), replay_sound=sound)
+    write_clone(export_ar(model), meta, path, model=lambda dry: model.run_freely(dry), replay_sound=sound)
 
 
 if __name__ == "__main__":

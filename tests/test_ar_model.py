@@ -13,7 +13,6 @@ from fxclone.presets import load_preset, preset_names
 from fxclone_export.battery import check_stream, require
 from fxclone_training.ar import Ar, ArConfig, ArState
 from fxclone_training.recipe import Recipe
-from fxclone_training.session import run_freely
 from fxclone_training.trainer import train
 
 RATE = 48_000
@@ -195,7 +194,7 @@ def test_a_clone_of_passthrough_has_no_lag():
     training, validation = training_and_validation(reference, seconds=6, validation_seconds=2, sample_rate=RATE, seed=3)
     trained = train(training, validation, Recipe(seconds=60, max_steps=400))
     fresh = effect_pair(reference, seconds=3, sample_rate=RATE, seed=77)
-    result = compare(fresh.wet, run_freely(trained.model, fresh.dry), RATE)
+    result = compare(fresh.wet, trained.model.run_freely(fresh.dry), RATE)
     assert result.samples == 3 * RATE
     assert result.esr_db <= -80
     assert abs(result.lag_samples) < 0.01
@@ -261,7 +260,7 @@ def test_parameter_count_counts_the_skip_only_where_it_is_trained():
 def test_run_freely_starts_from_silence_each_time(rng):
     model = random_model(8, m=7, layers=1, width=4)
     dry = noise(rng, 1, 500).numpy()
-    first, second = run_freely(model, dry), run_freely(model, dry)
+    first, second = model.run_freely(dry), model.run_freely(dry)
     assert first.shape == (1, 500)
     assert first.dtype == np.float32
     np.testing.assert_array_equal(first, second)

@@ -16,7 +16,6 @@ from fxclone_export.graph import IR_VERSION, OPSET
 from fxclone_export.verify import fresh_streams
 from fxclone_export.write import REPLAY_CHUNKS, attach, replay_error, write_clone
 from fxclone_training.ar_export import LONGEST_FOLDED, export_ar
-from fxclone_training.session import run_freely
 
 RATE = 48_000
 SLOW = tuple(np.geomspace(4, 8640, 8).tolist()), tuple(np.geomspace(53, 62_400, 8).tolist())
@@ -86,14 +85,14 @@ def write(model, path, rng, *, played=None, **options):
         export_ar(model),
         meta(parameters=model.parameter_count),
         path,
-        model=lambda dry: run_freely(played or model, dry),
+        model=lambda dry: (played or model).run_freely(dry),
         replay_sound=moderate(rng, 0.3),
         **options,
     )
 
 
 def test_onnxruntime_plays_what_torch_plays(model, rng):
-    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(model, np.zeros((1, 1), np.float32)))
+    silence = SelfTest(np.zeros((1, 1), np.float32), model.run_freely(np.zeros((1, 1), np.float32)))
     clone = clone_from_bytes(attach(export_ar(model), meta(self_test=silence)))
     sound = moderate(rng, 2)
     clone.prepare(RATE, 8192, 1)
@@ -111,11 +110,11 @@ def test_the_fold_and_the_scan_are_the_same_model(rng, fold, constants):
     graph = export_ar(model, fold=fold)
     folded = fold and max(constants) <= LONGEST_FOLDED  # long averages round too much on the shift
     assert ("Scan" in peek(graph.SerializeToString()).ops) is not folded
-    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(model, np.zeros((1, 1), np.float32)))
+    silence = SelfTest(np.zeros((1, 1), np.float32), model.run_freely(np.zeros((1, 1), np.float32)))
     clone = clone_from_bytes(attach(graph, meta(self_test=silence)))
     sound = moderate(rng, 1) + np.float32(0.1)  # an average that is not zero
     clone.prepare(RATE, 8192, 1)
-    out, own = run_in_chunks(clone, sound, (64, 501, 8192)), run_freely(model, sound)
+    out, own = run_in_chunks(clone, sound, (64, 501, 8192)), model.run_freely(sound)
     assert np.abs(out - own).max() <= 1e-5
 
 
@@ -127,11 +126,11 @@ def test_slow_values_alone_are_the_same(rng, kind, activation):
     model = one_pole(0.0, m=1, past_outputs=1, activation=activation, **{kind: constants})
     with torch.no_grad():
         model.skip_x[1], model.skip_y[1] = 0.5, 0.5
-    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(model, np.zeros((1, 1), np.float32)))
+    silence = SelfTest(np.zeros((1, 1), np.float32), model.run_freely(np.zeros((1, 1), np.float32)))
     clone = clone_from_bytes(attach(export_ar(model), meta(self_test=silence)))
     sound = moderate(rng, 4) + np.float32(0.1)
     clone.prepare(RATE, 8192, 1)
-    out, own = run_in_chunks(clone, sound, (501, 8192)), run_freely(model, sound)
+    out, own = run_in_chunks(clone, sound, (501, 8192)), model.run_freely(sound)
     assert out.shape == own.shape
     # A value of 1.3 s adds up the rounding of tens of thousands of samples: some 2e-8 / rate = 1e-3 of one step.
     assert np.abs(out - own).max() <= (1e-5 if kind == "averages" else 2e-5)
@@ -201,7 +200,7 @@ def test_the_file_runs_without_fxclone(small, rng, tmp_path):
         state = {name: outputs["next_" + name] for name in state}
     out = np.concatenate(parts, axis=1)
     assert out.shape == sound.shape
-    np.testing.assert_allclose(out, run_freely(small, sound), atol=1e-5)
+    np.testing.assert_allclose(out, small.run_freely(sound), atol=1e-5)
 
 
 def test_the_self_test_is_the_models_own_sound(small, rng, tmp_path):
@@ -209,7 +208,7 @@ def test_the_self_test_is_the_models_own_sound(small, rng, tmp_path):
     stored = peek((tmp_path / "a.onnx").read_bytes()).metadata[METADATA_KEY]
     test = parse_meta(stored, name="a").self_test
     assert test.input.shape == test.output.shape == (1, 512)
-    np.testing.assert_array_equal(test.output, run_freely(small, test.input))
+    np.testing.assert_array_equal(test.output, small.run_freely(test.input))
     assert np.abs(test.input).max() > 0.3
     assert np.abs(np.diff(test.output)).max() > 1e-3
     assert load_clone(tmp_path / "a.onnx").self_test_error() <= test.tolerance <= 1e-3
@@ -258,7 +257,7 @@ def test_a_graph_of_other_channels_is_not_written(small, rng, tmp_path):
     with pytest.raises(CloneFileError):
         write_clone(
             export_ar(small), meta(channels_in=2), tmp_path / "a.onnx",
-            model=lambda dry: run_freely(small, dry[:1]), replay_sound=moderate(rng, 0.1),
+            model=lambda dry: small.run_freely(dry[:1]), replay_sound=moderate(rng, 0.1),
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
@@ -286,13 +285,13 @@ def test_a_failed_export_leaves_the_old_file(small, rng, tmp_path):
 
 
 def test_the_replay_measures_the_difference(small, rng):
-    silence = SelfTest(np.zeros((1, 1), np.float32), run_freely(small, np.zeros((1, 1), np.float32)))
+    silence = SelfTest(np.zeros((1, 1), np.float32), small.run_freely(np.zeros((1, 1), np.float32)))
     clone = clone_from_bytes(attach(export_ar(small), meta(self_test=silence)))
     sound = moderate(rng, 0.5)
-    error, limit = replay_error(clone, lambda dry: run_freely(small, dry) + np.float32(0.01), sound)
+    error, limit = replay_error(clone, lambda dry: small.run_freely(dry) + np.float32(0.01), sound)
     assert error == pytest.approx(0.01, abs=1e-5)
     assert limit == 1e-5
-    assert replay_error(clone, lambda dry: run_freely(small, dry)[:, 1:], sound)[0] == float("inf")
+    assert replay_error(clone, lambda dry: small.run_freely(dry)[:, 1:], sound)[0] == float("inf")
 
 
 def test_replay_blocks_are_of_every_kind():

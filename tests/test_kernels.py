@@ -19,7 +19,6 @@ from fxclone_training.gauss_newton import (
     trained,
 )
 from fxclone_training.segments import Recording, SegmentSource
-from fxclone_training.session import run_freely
 from fxclone_training.streams import Streams
 
 SHAPES = [
@@ -302,7 +301,7 @@ def test_a_step_that_does_not_help_is_undone(rng):
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
 def test_a_blow_up_shows(activation):
     model = one_pole(1.5, activation=activation)
-    out = run_freely(model, np.full((1, 2000), 0.1, np.float32))
+    out = model.run_freely(np.full((1, 2000), 0.1, np.float32))
     assert out.shape == (1, 2000)
     assert np.isfinite(out[0, :100]).all()
     assert not np.isfinite(out[0, 400:]).any()

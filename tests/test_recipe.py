@@ -14,7 +14,6 @@ from fxclone_training.gauss_newton import FreeRun, GaussNewton
 from fxclone_training.grow import linear_start, widen, window_sizes
 from fxclone_training.recipe import Recipe
 from fxclone_training.segments import GRID, Recording, SegmentSource
-from fxclone_training.session import run_freely
 from fxclone_training.streams import Streams
 
 RATE = 48_000
@@ -23,7 +22,7 @@ RATE = 48_000
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("family", "lstm", "expected one of ar"),
+        ("family", "lstm", "expected one of auto, ar, tail"),
         ("activation", "sine", "auto, tanh, relu, gelu"),
         ("optimiser", "sgd", "auto, gauss-newton, adam"),
         ("loss", "mae", "esr, mse"),
@@ -71,7 +70,7 @@ def test_values_out_of_range(name, value, says):
 def test_an_unknown_setting_gets_a_hint():
     with pytest.raises(UsageError, match=r"no setting .widht.; did you mean width\?"):
         Recipe().with_settings({"widht": 3})
-    with pytest.raises(UsageError, match="'qqq'; expected one of family, m,"):
+    with pytest.raises(UsageError, match="'qqq'; expected one of family, tail_s, m,"):
         Recipe().with_settings({"qqq": 3})
 
 
@@ -106,7 +105,7 @@ def test_widening_keeps_the_function(rng, layers, activation, before, after):
         assert torch.equal(new[..., : old.shape[-1]], old)
         assert not new[..., old.shape[-1] :].any()
     dry = noise(rng, 1, 600).numpy()
-    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=2e-6)
+    np.testing.assert_allclose(wide.run_freely(dry), model.run_freely(dry), atol=2e-6)
 
 
 SLOW = {"averages": (5.0, 700.0), "envelopes": (30.0,)}
@@ -138,7 +137,7 @@ def test_widening_keeps_the_function_with_slow_values(rng, layers, activation, b
         assert not wide.w_x[:, after[0] :].any()
         assert not wide.w_y[:, after[1] :].any()
     dry = noise(rng, 1, 3000).numpy()
-    np.testing.assert_allclose(run_freely(wide, dry), run_freely(model, dry), atol=2e-6)
+    np.testing.assert_allclose(wide.run_freely(dry), model.run_freely(dry), atol=2e-6)
 
 
 def recursive_pair(rng, samples=40_000):
@@ -171,7 +170,7 @@ def test_the_linear_start_finds_a_linear_effect(rng):
     np.testing.assert_allclose(model.skip_x.detach(), [0.5, -0.2], atol=1e-4)
     np.testing.assert_allclose(model.skip_y.detach(), [0.7], atol=1e-4)
     np.testing.assert_allclose(model.b_out.detach(), [0.1], atol=1e-4)
-    out = run_freely(model, pair.dry)
+    out = model.run_freely(pair.dry)
     assert out.shape == pair.wet.shape
     assert np.abs(out - pair.wet).max() < 1e-3
 
@@ -251,7 +250,7 @@ def test_the_state_of_a_passage_runs_on_from_the_recording(rng, shape):
     """A recording of the model's own sound: a run from any passage's state is that sound."""
     model = random_model(3, **shape)
     dry = noise(rng, 1, 2000).numpy()
-    pair = Pair(dry, run_freely(model, dry), RATE)
+    pair = Pair(dry, model.run_freely(dry), RATE)
     drawn = source_of(pair, **shape).draw(20, 100, model.history_samples, sigma=0.0)
     with torch.no_grad():
         own, _ = model(drawn.x[:, None, model.history_samples :], drawn.state(model))
@@ -308,7 +307,7 @@ def test_streams_start_from_the_true_past(rng, shape):
     """On a recording of the model's own sound every block of every stream is that sound, new starts included."""
     model = random_model(5, **shape)
     dry = noise(rng, 1, 3000).numpy()
-    pair = Pair(dry, run_freely(model, dry), RATE)
+    pair = Pair(dry, model.run_freely(dry), RATE)
     streams = streams_on(pair, model, block=256)
     state, renewed = streams.fresh_states(model), 0
     with torch.no_grad():

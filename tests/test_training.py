@@ -13,7 +13,7 @@ from fxclone.metrics import compare
 from fxclone.pairs import Pair, effect_pair, training_and_validation
 from fxclone_training import adam
 from fxclone_training.recipe import Recipe
-from fxclone_training.session import UNUSABLE_DB, Finished, Session, run_freely
+from fxclone_training.session import UNUSABLE_DB, Finished, Session
 from fxclone_training.trainer import pick_device, train, use_threads
 
 RATE = 48_000
@@ -33,7 +33,7 @@ def pairs_of(expression, seconds=6.0, seed=3):
 
 def fresh_result(model, expression):
     pair = effect_pair(effect(expression), seconds=3, sample_rate=RATE, seed=4321)
-    out = run_freely(model, pair.dry)
+    out = model.run_freely(pair.dry)
     assert out.shape == pair.wet.shape == (1, 3 * RATE)
     return compare(pair.wet, out, RATE, dry=pair.dry)
 
@@ -119,7 +119,7 @@ def test_the_result_is_the_best_that_was_judged(curve):
     trained = train(*curve, Recipe(**SMALL, max_steps=300), keep=lambda model, esr_db: kept.append(esr_db))
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] == trained.esr_db
-    measured = compare(curve[1].wet, run_freely(trained.model, curve[1].dry), RATE)
+    measured = compare(curve[1].wet, trained.model.run_freely(curve[1].dry), RATE)
     assert measured.esr_db == pytest.approx(trained.esr_db, abs=0.01)
 
 
@@ -129,7 +129,7 @@ def test_a_small_budget_still_gives_a_model(curve, steps):
     assert trained.steps <= steps
     assert trained.model.config.m == 4
     assert trained.esr_db < UNUSABLE_DB
-    assert np.isfinite(run_freely(trained.model, curve[1].dry)).all()
+    assert np.isfinite(trained.model.run_freely(curve[1].dry)).all()
 
 
 def test_stopping_at_once_still_gives_a_model(curve):
@@ -322,8 +322,11 @@ def test_streams_of_a_pair_shorter_than_a_block_are_no_crash(short_pair):
 def test_stereo_and_mixed_rates_are_told(curve):
     training, validation = curve
     both = np.repeat(training.dry, 2, axis=0)
-    with pytest.raises(UsageError, match="expected mono"):
-        train(Pair(both, both, RATE), validation, Recipe())
+    stereo = Pair(both, both, RATE)
+    with pytest.raises(UsageError, match="family ar is mono"):
+        train(stereo, stereo, Recipe(family="ar"))
+    with pytest.raises(UsageError, match="differ in channels"):
+        train(stereo, validation, Recipe())
     with pytest.raises(UsageError, match="48000 Hz, validation at 44100 Hz"):
         train(training, Pair(validation.dry, validation.wet, 44_100), Recipe())
 

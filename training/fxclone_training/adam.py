@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fxclone_training.ar import Ar
 from fxclone_training.segments import Recording, SegmentSource
-from fxclone_training.session import Session, clone_of
+from fxclone_training.session import Session
 from fxclone_training.streams import Streams
 
 GRADIENT_LIMIT = 1.0
@@ -50,7 +50,7 @@ def teacher_forced(session: Session, model: Ar) -> None:
         loss = ((predicted - segments.target) * segments.weight).square().mean()
         _descend(optimiser, model, loss)
         if session.steps % every == 0:
-            esr_db = session.judge(clone_of(model), loss_db=_db(loss), sigma=sigma)
+            esr_db = session.judge(model.copy(), loss_db=_db(loss), sigma=sigma)
             if recipe.noise_anneal:
                 sigma = min(recipe.noise_sigma, max(1e-4, 0.5 * 10 ** (esr_db / 20)))
 

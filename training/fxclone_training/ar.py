@@ -16,15 +16,18 @@ and predicts a sample ahead of its newest input), and m-1 of its own past output
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fxclone.audio import Audio
 from fxclone.errors import UsageError
 from fxclone_training import kernels
 
@@ -152,10 +155,22 @@ class Ar(nn.Module):
             self.register_buffer("skip_x", zeros_x)
             self.register_buffer("skip_y", zeros_y)
 
+    family, channels_in, channels_out = "ar", 1, 1
+
     @property
     def parameter_count(self) -> int:
         """Number of trained weights."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def work_per_sample(self) -> int:
+        """Each weight is used once for a sample."""
+        return self.parameter_count
+
+    @property
+    def receptive_field_samples(self) -> int:
+        """The window of inputs; averages reach further."""
+        return self.config.m
 
     def fresh_state(self, batch: int) -> ArState:
         """Silence before the first sample."""
@@ -271,6 +286,69 @@ class Ar(nn.Module):
     def activate(self, a: Tensor) -> Tensor:
         """Apply the activation function of the hidden layers."""
         return {"tanh": torch.tanh, "relu": torch.relu, "gelu": functional.gelu}[self.config.activation](a)
+
+    # What every family can do (`fxclone_training.family.Model`). Imports within: those modules need this one.
+
+    @torch.no_grad()
+    def run_freely(self, dry: Audio) -> Audio:
+        """Run on its own outputs over ``(1, samples)`` from a fresh state."""
+        y, _ = self(torch.tensor(dry, device=self.b_out.device)[None], self.fresh_state(1))
+        out: Audio = y[0].cpu().numpy()
+        return out
+
+    def is_sturdy(self, dry: Audio) -> bool:
+        """Whether rounding errors die away in the feedback, see `fxclone_training.certificate.is_sturdy`."""
+        from fxclone_training.certificate import is_sturdy
+
+        return is_sturdy(self, dry)
+
+    def copy(self) -> Ar:
+        """An independent copy, on the CPU."""
+        other = Ar(self.config)
+        other.load_state_dict({name: value.detach().clone() for name, value in self.state_dict().items()})
+        return other
+
+    def graphs(self, loudest: float) -> Iterator[onnx.ModelProto]:
+        """The folded form if there is one, then the general one, which rounds a little less."""
+        from fxclone_training.ar_export import export_ar, folds
+
+        if folds(self):
+            yield export_ar(self, loudest=loudest)
+        yield export_ar(self, loudest=loudest, fold=False)
+
+    def certify(self, dry: Audio, sample_rate: int) -> dict[str, Any]:
+        """See `fxclone_training.certificate.certify`."""
+        from fxclone_training.certificate import certify
+
+        return certify(self, dry, sample_rate)
+
+    def facts(self) -> dict[str, Any]:
+        """Its shape, JSON-safe."""
+        return asdict(self.config) | {"past_outputs": self.config.taps_y}
+
+    def describe(self) -> str:
+        """Its shape in a few words."""
+        c = self.config
+        return f"{c.m} inputs, {c.taps_y} past outputs, {c.layers} x {c.width} {c.activation}"
+
+    def stored(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Shape and weights, for the run folder."""
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        return asdict(self.config), weights
+
+    @staticmethod
+    def restored(shape: dict[str, Any], weights: dict[str, Tensor]) -> Ar:
+        """The model that `stored` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            If shape and weights do not fit each other.
+        """
+        known = {name: tuple(shape.get(name, ())) for name in ("averages", "envelopes")}
+        model = Ar(ArConfig(**(shape | known)))
+        model.load_state_dict(weights)
+        return model
 
 
 class _FreeRun(torch.autograd.Function):

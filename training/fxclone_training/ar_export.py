@@ -39,15 +39,25 @@ def export_ar(model: Ar, *, loudest: float = 4.0, fold: bool = True) -> onnx.Mod
         Whether the form in one ``RNN`` node may be used.
     """
     graph = StreamingGraph()
-    u, v = _input_part(graph, model)
+    graph.output(add_ar(graph, model, "audio", loudest=loudest, fold=fold))
+    return graph.model()
+
+
+def add_ar(
+    graph: StreamingGraph, model: Ar, signal: str, *, loudest: float = 4.0, fold: bool = True, prefix: str = ""
+) -> str:
+    """Run ``signal`` (1, T) through the model inside a graph; returns the name of its output (1, T).
+
+    ``prefix`` keeps the states of several models apart; see `export_ar` for the rest.
+    """
+    u, v = _input_part(graph, model, signal, prefix)
     if model.config.taps_y == 0:
         y = _memoryless(graph, model, u, v)
     elif fold and folds(model):
-        y = _rnn(graph, model, u, v, 2.0 ** np.ceil(np.log2(max(loudest, 1e-3))))
+        y = _rnn(graph, model, u, v, 2.0 ** np.ceil(np.log2(max(loudest, 1e-3))), prefix)
     else:
-        y = _scan(graph, model, u, v)
-    graph.output(graph.op("Transpose", y, perm=[1, 0]))  # (T, 1) -> (1, T)
-    return graph.model()
+        y = _scan(graph, model, u, v, prefix)
+    return str(graph.op("Transpose", y, perm=[1, 0]))  # (T, 1) -> (1, T)
 
 
 def folds(model: Ar) -> bool:
@@ -64,19 +74,19 @@ def _weights(model: Ar) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().double().numpy() for name, value in model.state_dict().items()}
 
 
-def _input_part(graph: StreamingGraph, model: Ar) -> tuple[str, str]:
+def _input_part(graph: StreamingGraph, model: Ar, signal: str, prefix: str) -> tuple[str, str]:
     """All that depends on the input alone, for the whole block: u (T, H), v (T, 1)."""
     w = _weights(model)
     m, H = model.config.m, model.config.width
     kernel = np.concatenate([w["w_x"], w["skip_x"][None]])  # (H+1, seen_x), newest first
     bias = np.concatenate([w["b_in"], w["b_out"]])
-    heard = graph.with_history("audio", m - 1, name="x")
+    heard = graph.with_history(signal, m - 1, name=prefix + "x")
     batched = graph.op("Unsqueeze", heard, graph.const(np.array([0])))
     taps = graph.const(kernel[:, None, m - 1 :: -1], "w_x")  # (H+1, 1, m), oldest first
     part = graph.op("Conv", batched, taps, graph.const(bias, "b_in"))  # (1, H+1, T)
     rows = graph.op("Transpose", graph.op("Squeeze", part, graph.const(np.array([0]))), perm=[1, 0])  # (T, H+1)
     if model.config.slow:
-        slow = graph.leaky("audio", model.rates, len(model.config.averages), name="slow_x")  # (T, slow)
+        slow = graph.leaky(signal, model.rates, len(model.config.averages), name=prefix + "slow_x")  # (T, slow)
         rows = graph.op("Add", rows, graph.op("MatMul", slow, graph.const(kernel[:, m:].T, "w_slow_x")))
     return graph.slice(rows, 0, H, 1), graph.slice(rows, H, H + 1, 1)
 
@@ -91,7 +101,7 @@ def _memoryless(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
     return str(graph.op("Add", v, graph.op("MatMul", h, graph.const(w["out"][:, None], "out"))))
 
 
-def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str, shift_by: float) -> str:
+def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str, shift_by: float, prefix: str) -> str:
     """State after sample n: h[n]; y[n-1] ... y[n-K] and averages up to y[n-1], both shifted upwards; envelopes up to
     |y[n-2]|; max(y[n-1], 0) and max(-y[n-1], 0), of which the next envelopes are made.
     """  # fmt: skip
@@ -124,24 +134,24 @@ def _rnn(graph: StreamingGraph, model: Ar, u: str, v: str, shift_by: float) -> s
     W[:, H] = v_column
 
     # v[n-1]: the row before the block is carried.
-    v_history = str(graph.op("Concat", graph.state("v", (1, 1)), v, axis=0))  # (1 + T, 1)
-    graph.next_state("v", graph.slice(v_history, -1, None, 0), (1, 1))
+    v_history = str(graph.op("Concat", graph.state(prefix + "v", (1, 1)), v, axis=0))  # (1 + T, 1)
+    graph.next_state(prefix + "v", graph.slice(v_history, -1, None, 0), (1, 1))
     v_before = graph.slice(v_history, 0, -1, 0)
     rows = graph.op("Unsqueeze", graph.op("Concat", u, v_before, axis=1), graph.const(np.array([1])))  # (T, 1, H+1)
     # A fresh state is all zeros by the format, so the shift comes in and goes out here.
     shift_name = graph.const(shift[None, None], "shift")
-    before = graph.op("Add", graph.state("rnn", (1, 1, N)), shift_name)
+    before = graph.op("Add", graph.state(prefix + "rnn", (1, 1, N)), shift_name)
     weights = [graph.const(W[None], "W"), graph.const(next_state[None], "R")]
     biases = graph.const(np.concatenate([bias, np.zeros(N)])[None], "B")
     states, after = graph.op("RNN", rows, *weights, biases, "", before, outputs=2, hidden_size=N, activations=["Relu"])
-    graph.next_state("rnn", graph.op("Sub", after, shift_name), (1, 1, N))
+    graph.next_state(prefix + "rnn", graph.op("Sub", after, shift_name), (1, 1, N))
     flat = graph.op("Squeeze", states, graph.const(np.array([1, 2])))  # (T, N)
     recurrent = graph.op("MatMul", flat, graph.const(last_y[:, None], "out"))
     recurrent = graph.op("Add", recurrent, graph.const(np.array([-last_y @ shift]), "unshift"))
     return str(graph.op("Add", v, recurrent))
 
 
-def _scan(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
+def _scan(graph: StreamingGraph, model: Ar, u: str, v: str, prefix: str) -> str:
     """State: the past, newest first, then slow values. One product moves it on, another adds y."""
     w = _weights(model)
     c = model.config
@@ -170,7 +180,7 @@ def _scan(graph: StreamingGraph, model: Ar, u: str, v: str) -> str:
     body.outputs = [after, h, linear]
     # The carried value holds y too, but an output may not be both carried and stacked without a copy per sample:
     # stack its two parts instead, and add them up for the whole block at once.
-    stacked_h, stacked_linear = graph.scan({"y": (1, S)}, [(u, H), (v_row, S)], body, [H, S])
+    stacked_h, stacked_linear = graph.scan({prefix + "y": (1, S)}, [(u, H), (v_row, S)], body, [H, S])
     axis = graph.const(np.array([1]))
     from_h = graph.op("MatMul", graph.op("Squeeze", stacked_h, axis), graph.const(w["out"][:, None], "out"))
     return str(graph.op("Add", from_h, graph.slice(graph.op("Squeeze", stacked_linear, axis), 0, 1, 1)))

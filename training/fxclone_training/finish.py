@@ -18,14 +18,11 @@ from fxclone.errors import CloneFileError
 from fxclone.metrics import Comparison, compare
 from fxclone.pairs import Pair, digest
 from fxclone_export.write import write_clone
-from fxclone_training.ar import Ar
-from fxclone_training.ar_export import export_ar, folds
-from fxclone_training.certificate import certify
-from fxclone_training.session import run_freely
+from fxclone_training.family import Model
 
 REPLAY_S = 10.0
-HEAVY_PARAMETERS = 50_000
-"""Above this a second of replay takes many seconds: one second has to do."""
+HEAVY_WORK = 50_000
+"""Multiplications a sample; above this a second of replay takes many seconds: one second has to do."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,12 @@ class WrittenClone:
 
     clone: Clone
     comparison: Comparison
-    model: Ar
+    model: Model
     esr_db: float
 
 
 def finish_best(
-    candidates: Sequence[tuple[float, Ar]],
+    candidates: Sequence[tuple[float, Model]],
     training: Pair,
     validation: Pair,
     path: Path,
@@ -76,7 +73,7 @@ def finish_best(
 
 
 def finish(
-    model: Ar,
+    model: Model,
     training: Pair,
     validation: Pair,
     path: Path,
@@ -110,21 +107,23 @@ def finish(
         If onnxruntime does not play what the model plays.
     """
     rate = validation.sample_rate
-    heavy = model.parameter_count > HEAVY_PARAMETERS
+    heavy = model.work_per_sample > HEAVY_WORK
     seconds = 1.0 if heavy else min(REPLAY_S, validation.seconds)
     excerpt = np.ascontiguousarray(validation.dry[:, : int(seconds * rate)])
-    own = run_freely(model, validation.dry if not heavy else excerpt)
+    own = model.run_freely(validation.dry if not heavy else excerpt)
     result = compare(validation.wet[:, : own.shape[1]], own, rate, dry=validation.dry[:, : own.shape[1]])
-    certificate = certify(model, excerpt, rate) if not heavy else {}
-    silence = np.zeros((1, 1), np.float32)
+    certificate = model.certify(excerpt, rate) if not heavy else {}
+    silence = SelfTest(np.zeros((model.channels_in, 1), np.float32), np.zeros((model.channels_out, 1), np.float32))
     versions = {package: version(package) for package in ("fxclone", "torch", "numpy", "onnxruntime", "pedalboard")}
     meta = CloneMeta(
         name=name,
-        family="ar",
+        family=model.family,
         sample_rate=rate,
-        self_test=SelfTest(silence, silence),  # replaced while writing
+        self_test=silence,  # replaced while writing
+        channels_in=model.channels_in,
+        channels_out=model.channels_out,
         latency_samples=latency_samples,
-        receptive_field_samples=model.config.m,
+        receptive_field_samples=model.receptive_field_samples,
         tail_samples=certificate.get("tail_samples", 0),
         parameters=model.parameter_count,
         levels={
@@ -135,7 +134,7 @@ def finish(
         },
         training={
             **provenance,
-            "model": vars(model.config),
+            "model": model.facts(),
             "data": {"digest": digest(training), "seconds": training.seconds, "notes": training.notes},
             "versions": versions,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,15 +144,13 @@ def finish(
     )
     # Twice what training saw, at least full scale: beyond that the monitor has stepped in long before.
     loudest = max(2.0, 2 * peak(training.wet))
-    attempts = [True, False] if folds(model) else [False]
-    for fold in attempts:
+    attempts = model.graphs(loudest)
+    refusal: CloneFileError | None = None
+    for graph in attempts:
         try:
-            graph = export_ar(model, loudest=loudest, fold=fold)
-            clone = write_clone(
-                graph, meta, path, model=lambda dry: run_freely(model, dry), replay_sound=excerpt, force=force
-            )
-            break
-        except CloneFileError:
-            if fold is attempts[-1]:
-                raise  # the folded form rounds a little more than the Scan: try that before giving up
-    return clone, result
+            clone = write_clone(graph, meta, path, model=model.run_freely, replay_sound=excerpt, force=force)
+        except CloneFileError as error:
+            refusal = error  # the folded form rounds a little more than the general one: try that before giving up
+        else:
+            return clone, result
+    raise refusal or CloneFileError(f"{path} was not written: this model has no graph")

@@ -31,7 +31,7 @@ from fxclone_training.gauss_newton import (
 )
 from fxclone_training.recipe import Recipe
 from fxclone_training.segments import Recording, SegmentSource
-from fxclone_training.session import Session, clone_of
+from fxclone_training.session import Session
 from fxclone_training.streams import Streams
 
 SIZES = (1, 4, 16, 32)
@@ -248,7 +248,7 @@ def _race(session: Session, source: SegmentSource, starts: list[Ar]) -> Ar:
 
 def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int = PATIENCE) -> tuple[float, Ar]:
     """Train at one size until it stands still, one step ahead and then running freely; the best error and its model."""
-    best_esr, best = session.measure(model)[0], clone_of(model)
+    best_esr, best = session.measure(model)[0], model.copy()
     for freely in (False, True) if model.config.taps_y and session.recipe.free_running else (False,):
         every = 10 if model.config.m == 1 else 2
         optimiser, waited, look = GaussNewton(model), 0, 0
@@ -261,7 +261,7 @@ def _settle(session: Session, source: SegmentSource, model: Ar, *, patience: int
             esr_db = _run(session, source, model, every, sigma, optimiser, streams)
             waited, look = 0 if esr_db < best_esr - 0.3 else waited + 1, look + 1
             if esr_db < best_esr:
-                best_esr, best = esr_db, clone_of(model)
+                best_esr, best = esr_db, model.copy()
     return best_esr, best
 
 

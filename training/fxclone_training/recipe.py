@@ -10,7 +10,7 @@ from typing import Any
 from fxclone.errors import UsageError
 
 _CHOICES = {
-    "family": ("ar",),
+    "family": ("auto", "ar", "tail"),
     "activation": ("auto", "tanh", "relu", "gelu"),
     "optimiser": ("auto", "gauss-newton", "adam"),
     "loss": ("esr", "mse"),
@@ -26,6 +26,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-7, 1),
     "batch": (1, 65_536),
     "segment_samples": (16, 65_536),
+    "tail_s": (0.001, 60),
     "seconds": (0.5, 1e6),
     "max_steps": (1, 1e9),
     "sound_s": (2, 36_000),
@@ -34,7 +35,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
 }
 _SWITCHES = ("skip", "noise_relative", "noise_anneal", "free_running")
-_OPTIONAL = ("m", "past_outputs", "max_steps")
+_OPTIONAL = ("m", "past_outputs", "tail_s", "max_steps")
 _WHOLE = (
     "m", "past_outputs", "layers", "width", "averages", "envelopes", "batch", "segment_samples", "max_steps", "seed"
 )  # fmt: skip
@@ -51,7 +52,9 @@ class Recipe:
     Attributes
     ----------
     family : str
-        Model family.
+        Model family; ``auto`` measures the pair and chooses.
+    tail_s : float or None
+        Family ``tail``: length of its responses; None measures how long the effect rings.
     m : int or None
         Inputs seen; None lets training grow it from 1 to as many as it takes.
     past_outputs : int or None
@@ -88,7 +91,8 @@ class Recipe:
         Of sound, weights and noise.
     """
 
-    family: str = "ar"
+    family: str = "auto"
+    tail_s: float | None = None
     m: int | None = None
     past_outputs: int | None = None
     layers: int = 1

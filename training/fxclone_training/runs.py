@@ -16,7 +16,8 @@ from safetensors.torch import save
 
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.paths import atomic_output
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.families import FAMILIES
+from fxclone_training.family import Model
 from fxclone_training.session import Moment
 
 CONFIG, LOG, WEIGHTS, CURVES = "config.json", "log.csv", "best.safetensors", "curves.png"
@@ -82,24 +83,21 @@ class RunFolder:
             raise FxcloneError(f"{self.path / CONFIG} is not a configuration; start a new run")
         return config
 
-    def save_weights(self, model: Ar, esr_db: float) -> None:
+    def save_weights(self, model: Model, esr_db: float) -> None:
         """Keep the best weights, with the shape of the model beside them."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        about = {"model": json.dumps(asdict(model.config)), "esr_db": f"{esr_db:.3f}"}
+        shape, tensors = model.stored()
+        about = {"family": model.family, "model": json.dumps(shape), "esr_db": f"{esr_db:.3f}"}
         with atomic_output(self.path / WEIGHTS, force=True) as temporary:
             temporary.write_bytes(save(tensors, metadata=about))
 
-    def load_weights(self) -> Ar:
+    def load_weights(self) -> Model:
         """The best model so far."""
         file = self.path / WEIGHTS
         try:
             with safe_open(file, framework="pt") as opened:
                 about = opened.metadata() or {}
                 state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-            shape = json.loads(about["model"])
-            shape |= {name: tuple(shape.get(name, ())) for name in ("averages", "envelopes")}
-            model = Ar(ArConfig(**shape))
-            model.load_state_dict(state)
+            model = FAMILIES[about.get("family", "ar")].restored(json.loads(about["model"]), state)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FxcloneError(f"{file} cannot be read ({error}); start a new run") from error
         if not all(bool(torch.isfinite(value).all()) for value in state.values()):

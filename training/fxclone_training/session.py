@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +17,14 @@ import torch
 from fxclone.audio import Audio, gain_to_db, power_to_db, rms
 from fxclone.metrics_time import esr
 from fxclone.pairs import Pair
-from fxclone_training.ar import Ar
-from fxclone_training.gauss_newton import rounding_scale, windows_of_run
+from fxclone_training.family import Model
 from fxclone_training.recipe import Recipe
 
 UNUSABLE_DB = 200.0
 """Stands for a free run that blew up, or that another machine's rounding would change."""
-ROUNDING = 2.0**-24
-"""What float32 loses of a sum, relative to its terms."""
-STURDY = 5e-6
-"""Such losses may change the output by this much: exports must agree with the model to 1e-5."""
 KEPT = 12
 WORK_PER_LOOK = 10**10
-"""Samples times weights that one look at a model may cost, about a second."""
+"""Samples times `work_per_sample` that one look at a model may cost, about a second."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +48,6 @@ class Finished(Exception):  # noqa: N818 - a signal between stages, not an error
     """Training is over: target reached, budget spent, or the user stopped it. Carries why."""
 
 
-def run_freely(model: Ar, dry: Audio) -> Audio:
-    """Run a model on its own outputs over ``(1, samples)`` from a fresh state."""
-    with torch.no_grad():
-        x = torch.tensor(dry, device=model.b_out.device)[None]
-        y, _ = model(x, model.fresh_state(1))
-    out: Audio = y[0].cpu().numpy()
-    return out
-
-
-@torch.no_grad()
-def is_sturdy(model: Ar, dry: Audio) -> bool:
-    """Whether rounding errors die away in the model's feedback instead of adding up.
-
-    Two runs, one with noise as large as what float32 loses in each sample's sums. A feedback of poles close to 1 can be
-    exact on paper and still amplify rounding a thousandfold; no two runtimes would agree on its sound.
-    """
-    x, fresh = torch.tensor(dry), model.fresh_state(1)
-    u, v = model.input_part(torch.cat([fresh.x, x], 1), model.slow_values(x, fresh.slow_x))
-    one, _ = model.run(u, v, fresh)
-    noise, generator = torch.zeros_like(v), torch.Generator().manual_seed(0)
-    for now, z in windows_of_run(model, x, one):
-        random = torch.rand(len(z), generator=generator) * 2 - 1
-        noise[0, now] = ROUNDING * rounding_scale(model, z) * random
-    other, _ = model.run(u, v + noise, fresh)  # without feedback, this is the noise itself
-    apart = float((one - other).abs().max())
-    return apart <= STURDY * max(1.0, float(one.abs().max()))
-
-
 @dataclass
 class Session:
     """What the stages share."""
@@ -89,13 +57,16 @@ class Session:
     validation: Pair
     generator: torch.Generator
     listen: Callable[[Moment], None] = lambda moment: None
-    keep: Callable[[Ar, float], None] = lambda model, esr_db: None
+    keep: Callable[[Model, float], None] = lambda model, esr_db: None
     should_stop: Callable[[], bool] = lambda: False
+    tell: Callable[[str], None] = lambda sentence: None
     best_esr_db: float = float("inf")
-    kept: list[tuple[float, Ar]] = field(default_factory=list)
+    kept: list[tuple[float, Model]] = field(default_factory=list)
     """The best so far, and those that were before it, best first: an export that fails falls back on them."""
-    at_work: Ar | None = None
+    at_work: Model | None = None
     """The model that a stage is changing, for a last look when the budget ends between two looks."""
+    findings: dict[str, Any] = field(default_factory=dict)
+    """What was found out about the effect, JSON-safe."""
     steps: int = 0
     stage: str = "start"
     log: list[Moment] = field(default_factory=list)
@@ -130,7 +101,7 @@ class Session:
             raise Finished(f"{self.recipe.max_steps} steps are done")
         self.steps += 1
 
-    def judge(self, model: Ar, *, loss_db: float, sigma: float) -> float:
+    def judge(self, model: Model, *, loss_db: float, sigma: float) -> float:
         """Run ``model`` freely on the held-back sound, keep it if it is the best, tell whoever listens.
 
         Returns
@@ -144,15 +115,23 @@ class Session:
             If the target is reached.
         """
         esr_db, level_db = self.measure(model)
-        if esr_db < self.best_esr_db and not is_sturdy(model, self._sound_for(model)[0]):
+        if esr_db < self.best_esr_db and not model.is_sturdy(self._sound_for(model)[0]):
             esr_db = UNUSABLE_DB
         if esr_db < min(self.best_esr_db, UNUSABLE_DB):
             self.best_esr_db = esr_db
-            self.kept = [(esr_db, clone_of(model)), *self.kept][:KEPT]
+            self.kept = [(esr_db, model.copy()), *self.kept][:KEPT]
             self.keep(model, esr_db)
-        m = model.config.m
         moment = Moment(
-            self.seconds, self.stage, self.steps, m, sigma, loss_db, esr_db, level_db, self.best_esr_db, self.progress
+            self.seconds,
+            self.stage,
+            self.steps,
+            model.receptive_field_samples,
+            sigma,
+            loss_db,
+            esr_db,
+            level_db,
+            self.best_esr_db,
+            self.progress,
         )
         self.log.append(moment)
         self.listen(moment)
@@ -164,21 +143,21 @@ class Session:
         """Judge what a stage was working on when the budget ended."""
         if self.at_work is not None:
             try:
-                self.judge(clone_of(self.at_work), loss_db=float("nan"), sigma=0.0)
+                self.judge(self.at_work.copy(), loss_db=float("nan"), sigma=0.0)
             except Finished:
                 pass
 
-    def measure(self, model: Ar) -> tuple[float, float]:
+    def measure(self, model: Model) -> tuple[float, float]:
         """Free-running ESR in dB, and the level of the output against the reference in dB."""
         dry, wet = self._sound_for(model)
-        out = run_freely(model, dry)
+        out = model.run_freely(dry)
         error = esr(wet, out) if np.isfinite(out).all() else float("inf")
         if not np.isfinite(error):
             return UNUSABLE_DB, float("inf")
         level_db = gain_to_db(rms(out) / max(rms(wet), 1e-10))
         return min(power_to_db(error), UNUSABLE_DB), max(level_db, -UNUSABLE_DB)
 
-    def _sound_for(self, model: Ar) -> tuple[Audio, Audio]:
+    def _sound_for(self, model: Model) -> tuple[Audio, Audio]:
         """Held-back dry and wet sound: whole, or around its loudest place for a model too large for that."""
         dry, wet = self.validation.dry, self.validation.wet
         samples = judged_samples(model, dry.shape[1])
@@ -187,13 +166,6 @@ class Session:
         return dry[:, start : start + samples], wet[:, start : start + samples]
 
 
-def judged_samples(model: Ar, available: int) -> int:
+def judged_samples(model: Model, available: int) -> int:
     """How much held-back sound a look may run: all of it, unless the model is so large that a look takes seconds."""
-    return min(available, max(4_800, WORK_PER_LOOK // model.parameter_count))
-
-
-def clone_of(model: Ar) -> Ar:
-    """An independent copy."""
-    other = Ar(model.config)
-    other.load_state_dict({name: value.detach().clone() for name, value in model.state_dict().items()})
-    return other
+    return min(available, max(4_800, WORK_PER_LOOK // max(1, model.work_per_sample)))

@@ -23,8 +23,8 @@ from fxclone.evaluate import verdict
 from fxclone.pairs import training_and_validation
 from fxclone.paths import check_target
 from fxclone.presets import load_preset
-from fxclone_training.ar import Ar
 from fxclone_training.face import Face
+from fxclone_training.family import Model
 from fxclone_training.finish import WrittenClone, finish_best
 from fxclone_training.recipe import Recipe
 from fxclone_training.runs import RunFolder
@@ -68,7 +68,7 @@ class Plan:
     dry: tuple[str, ...]
     only_dry: bool
     output: Path
-    start: Ar | None = None
+    start: Model | None = None
     run: RunFolder | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def _report(
     written: WrittenClone,
     seconds_in_all: float,
 ) -> None:
-    clone, config, esr_db = written.clone, written.model.config, written.esr_db
+    clone, model, esr_db = written.clone, written.model, written.esr_db
     words = verdict(written.comparison)
     facts: dict[str, Any] = {
         "model": str(plan.output),
@@ -280,9 +280,7 @@ def _report(
         "seconds_in_all": round(seconds_in_all, 2),
         "esr_db": round(esr_db, 2),
         "parameters": clone.meta.parameters,
-        "m": config.m,
-        "past_outputs": config.taps_y,
-        "activation": config.activation,
+        **model.facts(),
         "steps": result.steps,
         "ended": result.reason,
         "effect": plan.reference.expression,
@@ -294,10 +292,9 @@ def _report(
     if request.as_json:
         sys.stdout.write(json.dumps(facts, allow_nan=False) + "\n")
         return
-    shape = f"{config.m} inputs, {config.taps_y} past outputs, {config.layers} x {config.width} {config.activation}"
     sys.stdout.write(
         f"wrote {plan.output}: {esr_db:.1f} dB free-running on held-back sound, {clone.meta.parameters} weights "
-        f"({shape}), {result.seconds:.1f} s of training ({result.reason})\n"
+        f"({model.describe()}), {result.seconds:.1f} s of training ({result.reason})\n"
     )
     if esr_db > NO_COPY_DB:
         sys.stdout.write(

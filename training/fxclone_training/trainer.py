@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair
-from fxclone_training import adam
 from fxclone_training.ar import Ar
-from fxclone_training.gauss_newton import MAX_PARAMETERS
-from fxclone_training.grow import grow, model_config, widen
+from fxclone_training.ar_stages import sized
+from fxclone_training.auto import choose_family
+from fxclone_training.families import FAMILIES
+from fxclone_training.family import Model
 from fxclone_training.recipe import Recipe
-from fxclone_training.session import Finished, Moment, Session, clone_of
-
-FREE_RUNNING_RATE = 5e-4
-"""After Gauss-Newton the model is close: a small rate refines it, a large one would start over."""
-
+from fxclone_training.session import Finished, Moment, Session
 
 SHORTEST_SAMPLES = 4_800
 
@@ -28,14 +26,17 @@ SHORTEST_SAMPLES = 4_800
 class Trained:
     """What training gives: the best model, and those that were the best before it, best first."""
 
-    candidates: list[tuple[float, Ar]]
+    candidates: list[tuple[float, Model]]
     seconds: float
     steps: int
     reason: str
     log: list[Moment]
+    family: str = "ar"
+    findings: dict[str, Any] = field(default_factory=dict)
+    """What the stages found out about the effect, JSON-safe: goes into the clone's metadata."""
 
     @property
-    def model(self) -> Ar:
+    def model(self) -> Model:
         """The best."""
         return self.candidates[0][1]
 
@@ -75,9 +76,10 @@ def train(
     recipe: Recipe,
     *,
     listen: Callable[[Moment], None] = lambda moment: None,
-    keep: Callable[[Ar, float], None] = lambda model, esr_db: None,
+    keep: Callable[[Model, float], None] = lambda model, esr_db: None,
     should_stop: Callable[[], bool] = lambda: False,
-    start: Ar | None = None,
+    tell: Callable[[str], None] = lambda sentence: None,
+    start: Model | None = None,
     device: str = "auto",
 ) -> Trained:
     """Train a model.
@@ -85,7 +87,7 @@ def train(
     Parameters
     ----------
     training, validation : Pair
-        Mono, same sample rate, no common take.
+        Same sample rate and channels, no common take. Family ``ar`` is mono.
     recipe : Recipe
     listen : callable
         Gets a `Moment` whenever the model was judged.
@@ -93,7 +95,9 @@ def train(
         Gets the model and its free-running ESR in dB whenever it is the best so far.
     should_stop : callable
         Asked before each step; True ends training, and the best so far is the result.
-    start : Ar or None
+    tell : callable
+        Gets sentences for the user: what was found out about the effect, what was chosen and why.
+    start : Model or None
         A model to go on from.
     device : str
         ``auto``, ``cpu`` or ``cuda``: for the teacher-forced stage of large models.
@@ -103,19 +107,19 @@ def train(
     FxcloneError
         If no model ever gave a finite output.
     """
-    for pair in (training, validation):
-        if pair.dry.shape[0] != 1 or pair.wet.shape[0] != 1:
-            raise UsageError(f"{pair.name} has {pair.dry.shape[0]} and {pair.wet.shape[0]} channels; expected mono")
     needed = max(SHORTEST_SAMPLES, recipe.segment_samples)
     for pair in (training, validation):
         if pair.samples < needed:
             raise UsageError(f"{pair.name} is too short: {pair.samples} samples; expected at least {needed}")
     if training.sample_rate != validation.sample_rate:
         raise UsageError(f"training runs at {training.sample_rate} Hz, validation at {validation.sample_rate} Hz")
+    if (training.dry.shape[0], training.wet.shape[0]) != (validation.dry.shape[0], validation.wet.shape[0]):
+        raise UsageError(f"{training.name} and {validation.name} differ in channels; expected the same")
     generator = torch.Generator().manual_seed(recipe.seed)
-    session = Session(recipe, training, validation, generator, listen, keep, should_stop)
+    session = Session(recipe, training, validation, generator, listen, keep, should_stop, tell)
+    name = start.family if start is not None else choose_family(session)
     try:
-        reason = _stages(session, start, pick_device(device))
+        reason = FAMILIES[name].train(session, start, pick_device(device))
     except Finished as end:
         reason = str(end)
         session.last_look()
@@ -123,44 +127,8 @@ def train(
         raise FxcloneError(
             "no model gave a stable output in this time; train longer (--seconds), or with more feedback noise"
         )
-    candidates = [(esr_db, _sized(model, recipe, training.sample_rate)) for esr_db, model in session.kept]
-    return Trained(candidates, session.seconds, session.steps, reason, session.log)
-
-
-def _stages(session: Session, start: Ar | None, device: torch.device) -> str:
-    recipe = session.recipe
-    if start is not None:
-        session.stage = "resumed"
-        session.judge(start, loss_db=float("nan"), sigma=0.0)
-    if uses_gauss_newton(recipe):
-        model = clone_of(grow(session, start))
-        rate = min(recipe.learning_rate, FREE_RUNNING_RATE)
-    else:
-        activation = "tanh" if recipe.activation == "auto" else recipe.activation
-        config = replace(model_config(recipe, recipe.m or 32, session.training.sample_rate), activation=activation)
-        model = (start or Ar(config, generator=session.generator)).to(device)
-        if start is None:  # something to keep, however early the end
-            session.judge(clone_of(model), loss_db=0.0, sigma=recipe.noise_sigma)
-        adam.teacher_forced(session, model)
-        rate = recipe.learning_rate
-    if not recipe.free_running or model.config.taps_y == 0:  # without feedback both errors are the same
-        return "nothing improves any more"
-    adam.free_running(session, model.cpu(), learning_rate=rate)
-    return "nothing improves any more"
-
-
-def uses_gauss_newton(recipe: Recipe) -> bool:
-    """Whether the model is small enough for second-order steps (and has the skip path that they start from)."""
-    if recipe.optimiser != "auto":
-        if recipe.optimiser == "gauss-newton" and not recipe.skip:
-            raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
-        return recipe.optimiser == "gauss-newton"
-    config = model_config(recipe, recipe.m or 32, 48_000)
-    return recipe.skip and Ar(config).parameter_count <= MAX_PARAMETERS
-
-
-def _sized(model: Ar, recipe: Recipe, rate: int) -> Ar:
-    """The best model, widened to the size asked for if a smaller one was as good."""
-    if recipe.m is None or model.config.m >= recipe.m:
-        return model
-    return widen(model, replace(model_config(recipe, recipe.m, rate), activation=model.config.activation))
+    candidates: list[tuple[float, Model]] = [
+        (esr_db, sized(model, recipe, training.sample_rate) if isinstance(model, Ar) else model)
+        for esr_db, model in session.kept
+    ]
+    return Trained(candidates, session.seconds, session.steps, reason, session.log, name, session.findings)

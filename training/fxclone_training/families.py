@@ -1,0 +1,40 @@
+"""The families there are: how each is trained, and how a stored model is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxclone_training import ar_stages
+from fxclone_training.ar import Ar
+from fxclone_training.family import Model
+from fxclone_training.session import Session
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models.
+
+    Attributes
+    ----------
+    name : str
+        As in a recipe.
+    train : callable
+        ``train(session, start, device)`` runs the stages, handing every candidate to `Session.judge`, and returns why
+        it ended. ``start`` is a model to go on from, or None.
+    restored : callable
+        ``restored(shape, weights)``: the model that its ``stored`` wrote.
+    """
+
+    name: str
+    train: Callable[[Session, Any, torch.device], str]
+    restored: Callable[[dict[str, Any], dict[str, Tensor]], Model]
+
+
+FAMILIES = {
+    "ar": Family("ar", ar_stages.train, Ar.restored),
+}
