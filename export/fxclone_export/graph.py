@@ -7,7 +7,7 @@ form: a graph's input and output may not share a name.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,14 @@ class StreamingGraph:
         stop = np.iinfo(np.int64).max if end is None else end
         ints = [self.const(np.array([value])) for value in (start, stop, axis)]
         return str(self.op("Slice", data, *ints))
+
+    def length(self, signal: str) -> str:
+        """How many samples ``(channels, T)`` has: an integer of shape (1,)."""
+        return str(self.op("Shape", signal, start=1, end=2))
+
+    def cast_int(self, value: str) -> str:
+        """Whole numbers kept as float32 (a state can be nothing else), as integers."""
+        return str(self.op("Cast", value, to=TensorProto.INT64))
 
     def state(self, name: str, shape: Sequence[int]) -> str:
         """Declare a state, zero when fresh; return the name of its value before the block."""
@@ -146,6 +154,33 @@ class StreamingGraph:
             self.next_state(name, value, shape)
         return names[len(states) :]
 
+    def choose(
+        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Callable[[], Sequence[str]]
+    ) -> list[str]:
+        """Run one of two parts of the graph, an ``If``; return the names of what both give, all float32.
+
+        Parameters
+        ----------
+        condition : str
+            One boolean.
+        then, otherwise : callable
+            Each adds its nodes to this graph and returns names, as many as the other. It may use everything that was
+            there before, and states; it may not declare states.
+        """
+        branches = {}
+        for name, build in (("then_branch", then), ("else_branch", otherwise)):
+            around, self._nodes = self._nodes, []
+            try:
+                wanted = list(build())
+                made = {output for node in self._nodes for output in node.output}
+                results = [one if one in made else str(self.op("Identity", one)) for one in wanted]
+                branches[name] = helper.make_graph(self._nodes, name, [], [_value(result, None) for result in results])
+            finally:
+                self._nodes = around
+        names = [self._name("if") for _ in branches["then_branch"].output]
+        self._nodes.append(helper.make_node("If", [condition], names, **branches))
+        return names
+
     def model(self) -> onnx.ModelProto:
         """The finished, checked model."""
         graph = helper.make_graph(
@@ -181,5 +216,5 @@ class Scan:
         return name
 
 
-def _value(name: str, shape: Shape) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+def _value(name: str, shape: Shape | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None if shape is None else list(shape))

@@ -1,0 +1,233 @@
+"""Convolution with long responses (rooms, plates, cabinets) as a streaming graph: no latency, and even in cost.
+
+The response is cut in two. Its first ``2 FRAME`` taps, the head, are one ``Conv`` over carried history. The rest, the
+tail, is a uniformly partitioned convolution in frames of ``FRAME`` samples (Stockham 1966; Gardner, "Efficient
+convolution without input-output delay", 1995): the spectrum of each finished frame of input enters a delay line of
+spectra, and the spectrum of an output frame is the sum of the delayed ones, each times that of its partition.
+
+The one idea that keeps the cost even: the tail begins two frames late, so frame m + 1 of its output depends on nothing
+newer than frame m - 1 of the input. All of frame m is left to compute it: a block of T samples does the share
+T / FRAME of its bins, and when the frame is over, the spectrum is complete.
+
+Fourier transforms are two matrix products, `partitioned_fourier`. Blocks that finish several frames at once (offline)
+multiply all spectra in one grouped ``Conv`` along the delay line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fxclone.errors import UsageError
+from fxclone_export.graph import StreamingGraph
+from fxclone_export.partitioned_fourier import FOURIER_SIZE, Fourier
+
+FRAME = FOURIER_SIZE // 2
+"""Samples. Longer frames make the tail cheaper and the head dearer; at 1024 both cost about the same."""
+HEAD = 2 * FRAME
+"""Taps of the longest response that is one ``Conv``."""
+RESERVE = 64
+"""Samples at the end of a frame that find all products done: the block that transforms has nothing else to do."""
+STRIDE = 16
+"""Outputs that the head computes from one window: a ``Conv`` of few channels wastes most of a processor's width."""
+RANK_FLOOR = 10 ** (-100 / 20)
+"""A mix of the inputs whose tail is below this, against the loudest one, is left out."""
+
+Responses = npt.NDArray[np.floating[Any]]
+
+
+def convolve(graph: StreamingGraph, signal: str, responses: Responses, *, name: str = "tail") -> str:
+    """Convolve ``(channels_in, T)`` with a response for each pair of channels: ``(channels_out, T)``.
+
+    Causal and without latency, for any T; the states are zero when fresh.
+
+    Parameters
+    ----------
+    graph : StreamingGraph
+    signal : str
+        Name of the sound, float32.
+    responses : array [shape=(channels_out, channels_in, taps)]
+        Impulse responses; tap 0 acts at once.
+    name : str
+        Prefix of the states.
+
+    Raises
+    ------
+    UsageError
+        If the responses have another shape, or are not finite.
+    """
+    taps = np.asarray(responses, dtype=np.float64)
+    if taps.ndim != 3 or 0 in taps.shape or not np.isfinite(taps).all():
+        raise UsageError(
+            f"impulse responses of shape {taps.shape}; expected finite numbers (channels_out, channels_in, taps)"
+        )
+    head = _head(graph, signal, taps[:, :, :HEAD], name)
+    if taps.shape[2] <= HEAD:
+        return head
+    mix, rest = shared_inputs(taps[:, :, HEAD:])
+    mixed = signal if mix is None else str(graph.op("MatMul", graph.const(mix, "mix"), signal))
+    return str(graph.op("Add", head, _Tail(graph, mixed, rest, name).output()))
+
+
+def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64]]:
+    """Split responses into a mix of the inputs and fewer responses to it, where there are fewer.
+
+    Many reverbs add their inputs up before the late part; then one delay line serves all of them.
+
+    Returns
+    -------
+    mix : array [shape=(rank, channels_in)] or None
+        None if every input counts for itself.
+    responses : array [shape=(channels_out, rank, taps)]
+    """
+    out, into, taps = responses.shape
+    rows = np.asarray(responses, dtype=np.float64).transpose(0, 2, 1).reshape(out * taps, into)
+    energies, basis = np.linalg.eigh(rows.T @ rows)
+    kept = basis[:, energies > max(energies[-1], 1e-300) * RANK_FLOOR**2]
+    if kept.shape[1] in (0, into):
+        return None, np.asarray(responses, dtype=np.float64)
+    return kept.T, np.ascontiguousarray((rows @ kept).reshape(out, taps, -1).transpose(0, 2, 1))
+
+
+def _head(graph: StreamingGraph, signal: str, taps: Responses, name: str) -> str:
+    """The first taps as one ``Conv``; its channels are `STRIDE` neighbouring outputs of every real channel."""
+    out, into, length = taps.shape
+    stride = STRIDE if length > STRIDE else 1
+    heard = graph.with_history(signal, length - 1, channels=into, name=f"{name}.head")
+    kernel = np.zeros((out, stride, into, length + stride - 1))
+    for shift in range(stride):
+        kernel[:, shift, :, shift : shift + length] = taps[:, :, ::-1]
+    if stride > 1:  # zeros, so that the last window is whole
+        heard = graph.op("Concat", heard, graph.const(np.zeros((into, stride - 1)), "zeros"), axis=1)
+    batched = graph.op("Unsqueeze", heard, graph.const([0]))
+    weights = graph.const(kernel.reshape(out * stride, into, -1), "head")
+    found = graph.op("Conv", batched, weights, strides=[stride])  # (1, out * stride, windows)
+    if stride == 1:
+        return str(graph.op("Squeeze", found, graph.const([0])))
+    windows = graph.op("Reshape", found, graph.const([out, stride, -1]))
+    rows = graph.op("Reshape", graph.op("Transpose", windows, perm=[0, 2, 1]), graph.const([out, -1]))
+    return str(graph.op("Slice", rows, graph.const([0]), graph.length(signal), graph.const([1])))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a block lies in the grid of frames: names of integers of shape (1,), in samples."""
+
+    start: str
+    end: str
+    frames: str
+    rest: str
+
+
+class _Tail:
+    """The partitioned part; see the module. Shapes: R inputs, O outputs, P partitions, K bins, F finished frames."""
+
+    def __init__(self, graph: StreamingGraph, signal: str, taps: Responses, name: str) -> None:
+        self.graph, self.signal, self.name = graph, signal, name
+        self.outs, self.ins = taps.shape[:2]
+        self.parts = -(-taps.shape[2] // FRAME)
+        self.fourier = Fourier(graph)
+        self.bins = self.fourier.bins
+        padded = np.zeros((self.outs, self.ins, self.parts, FRAME))
+        padded.reshape(self.outs, self.ins, -1)[:, :, : taps.shape[2]] = taps
+        spectra = self.fourier.of(np.concatenate([padded, np.zeros_like(padded)], axis=-1))  # (O, R, P, K) complex
+        pairs = np.stack([spectra.real, spectra.imag])[..., ::-1, :]  # (2, O, R, P, K), oldest first
+        self.weights = graph.const(pairs.transpose(4, 0, 1, 2, 3).reshape(self.bins, 2 * self.outs, -1), "spectra")
+
+    def output(self) -> str:
+        """Build it; return the name of ``(O, T)``."""
+        graph, ins, outs = self.graph, self.ins, self.outs
+        shapes = {
+            "position": (1,),
+            "heard": (ins, 2 * FRAME),
+            "ready": (outs, FRAME),
+            "sums": (2, self.bins, 2 * outs),
+            "spectra": (2, self.bins, ins, self.parts),
+        }
+        position, self.heard, self.ready, self.sums, self.spectra = (
+            graph.state(f"{self.name}.{key}", shape) for key, shape in shapes.items()
+        )
+        start = graph.cast_int(position)
+        end = graph.op("Add", start, graph.length(self.signal))
+        frames = graph.op("Div", end, graph.const([FRAME]))
+        rest = graph.op("Sub", end, graph.op("Mul", frames, graph.const([FRAME])))
+        place = _Place(start, end, frames, rest)
+        self.joined = graph.op("Concat", self.heard, self.signal, axis=1)
+        ends_no_frame = graph.op("Less", end, graph.const([FRAME]))
+        wet, *after = graph.choose(ends_no_frame, lambda: self._within(place), lambda: self._across(place))
+        states = [graph.op("Cast", rest, to=1), graph.slice(self.joined, -2 * FRAME, None, 1), *after]
+        for (key, shape), value in zip(shapes.items(), states, strict=True):
+            graph.next_state(f"{self.name}.{key}", value, shape)
+        return str(wet)
+
+    def _within(self, place: _Place) -> list[str]:
+        """A block that finishes no frame: its share of the products."""
+        wet = self._cut(self.ready, place.start, place.end, 1)
+        sums = self._products(self.spectra, self._bin_at(place.start), self._bin_at(place.end))
+        return [wet, self.ready, self._joined_sums(sums), self.spectra]
+
+    def _across(self, place: _Place) -> list[str]:
+        """A block that finishes F frames: the last products of the first, whole frames between, a share of the next."""
+        graph = self.graph
+        begun = self._bin_at(place.start)
+        done = self._joined_sums(self._products(self.spectra, begun, graph.const([self.bins])))
+        first = graph.op("Reshape", done, graph.const([2, self.bins * 2 * self.outs, 1]))
+        line = graph.op("Concat", self.spectra, self._finished(place), axis=3)  # (2, K, R, P + F)
+        several = graph.op("Less", graph.const([1]), place.frames)
+        (all_sums,) = graph.choose(
+            several, lambda: [graph.op("Concat", first, self._whole_frames(line), axis=2)], lambda: [first]
+        )
+        shaped = graph.op("Reshape", all_sums, graph.const([2, self.bins, 2, self.outs, -1]))
+        frames = self.fourier.inverse_products(shaped, self.outs)  # (O, F * FRAME)
+        sound = graph.op("Concat", self.ready, frames, axis=1)
+        wet = self._cut(sound, place.start, place.end, 1)
+        spectra = graph.slice(line, -self.parts, None, 3)
+        begin = self._products(spectra, graph.const([0]), self._bin_at(place.rest))
+        after = graph.op(
+            "Concat", self._cut(self.sums, graph.op("Shape", begin, start=1, end=2), None, 1), begin, axis=1
+        )
+        return [wet, graph.slice(sound, -FRAME, None, 1), after, spectra]
+
+    def _products(self, spectra: str, low: str, high: str) -> str:
+        """Bins low to high of the next output frame: ``(2, bins, 2 O)``, spectrum part times response part."""
+        graph = self.graph
+        line = graph.op("Reshape", self._cut(spectra, low, high, 1), graph.const([2, -1, self.ins * self.parts, 1]))
+        product = graph.op("MatMul", self._cut(self.weights, low, high, 0), line)  # (2, bins, 2 O, 1)
+        return str(graph.op("Squeeze", product, graph.const([3])))
+
+    def _joined_sums(self, newest: str) -> str:
+        """Shift newly found bins in: when a frame is over, all of its bins are there, in order."""
+        count = self.graph.op("Shape", newest, start=1, end=2)
+        return str(self.graph.op("Concat", self._cut(self.sums, count, None, 1), newest, axis=1))
+
+    def _whole_frames(self, line: str) -> str:
+        """The sums of the output frames between the first and the last: ``(2, K * 2 O, F - 1)``."""
+        graph = self.graph
+        seen = graph.op("Reshape", graph.slice(line, 1, -1, 3), graph.const([2, self.bins * self.ins, -1]))
+        kernel = graph.op("Reshape", self.weights, graph.const([self.bins * 2 * self.outs, self.ins, self.parts]))
+        return str(graph.op("Conv", seen, kernel, group=self.bins))
+
+    def _finished(self, place: _Place) -> str:
+        """Spectra of the frames that this block finishes, each with the frame before it: ``(2, K, R, F)``."""
+        graph = self.graph
+        begin = graph.op("Sub", graph.const([FRAME]), place.start)
+        length = graph.op("Mul", graph.op("Add", place.frames, graph.const([1])), graph.const([FRAME]))
+        sound = self._cut(self.joined, begin, graph.op("Add", begin, length), 1)
+        rows = graph.op("Reshape", sound, graph.const([self.ins, -1, FRAME]))
+        pairs = graph.op("Concat", graph.slice(rows, 0, -1, 1), graph.slice(rows, 1, None, 1), axis=2)
+        return self.fourier.forward(pairs, self.ins)
+
+    def _bin_at(self, position: str) -> str:
+        """How many bins are done at a position in the frame."""
+        graph = self.graph
+        span = FRAME - RESERVE
+        scaled = graph.op("Mul", position, graph.const([self.bins]))
+        done = graph.op("Div", graph.op("Add", scaled, graph.const([span - 1])), graph.const([span]))
+        return str(graph.op("Min", done, graph.const([self.bins])))
+
+    def _cut(self, data: str, start: str, end: str | None, axis: int) -> str:
+        stop = self.graph.const([np.iinfo(np.int64).max]) if end is None else end
+        return str(self.graph.op("Slice", data, start, stop, self.graph.const([axis])))
