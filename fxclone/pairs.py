@@ -122,6 +122,7 @@ def effect_pair(
     *,
     seed: int,
     channels: int = 1,
+    channels_out: int | None = None,
     dry: Sequence[str | Path] | None = None,
     mix_generated: bool = True,
 ) -> Pair:
@@ -139,6 +140,8 @@ def effect_pair(
         0 or more; see `fxclone.signals.training_sound`.
     channels : int
         Of the dry sound.
+    channels_out : int or None
+        Of the wet sound; None for as many. Mono to stereo: the effect hears the dry sound on both sides.
     dry : sequence of paths, or None
         The user's own files and folders, sampled evenly if they are longer than needed.
     mix_generated : bool
@@ -150,7 +153,8 @@ def effect_pair(
         If the dry or the wet sound is silent, or a file cannot be used.
     """
     stretches = None if dry is None else _stretches(dry)
-    return _effect_pair(effect, seconds, sample_rate, seed, channels, stretches, mix_generated, [])
+    shape = channels, channels_out or channels
+    return _effect_pair(effect, seconds, sample_rate, seed, shape, stretches, mix_generated, [])
 
 
 def training_and_validation(
@@ -161,6 +165,7 @@ def training_and_validation(
     sample_rate: int,
     seed: int,
     channels: int = 1,
+    channels_out: int | None = None,
     dry: Sequence[str | Path] | None = None,
     mix_generated: bool = True,
 ) -> tuple[Pair, Pair]:
@@ -171,7 +176,7 @@ def training_and_validation(
 
     Parameters
     ----------
-    effect, sample_rate, seed, channels, dry, mix_generated
+    effect, sample_rate, seed, channels, channels_out, dry, mix_generated
         As `effect_pair`.
     seconds, validation_seconds : float
         Lengths of the two pairs.
@@ -193,7 +198,16 @@ def training_and_validation(
     if dry is not None:
         kept, held, notes = _split(_stretches(dry), validation_seconds, seed)
     training, validation = (
-        _effect_pair(effect, length, sample_rate, 2 * seed + place, channels, part, mix_generated, notes)
+        _effect_pair(
+            effect,
+            length,
+            sample_rate,
+            2 * seed + place,
+            (channels, channels_out or channels),
+            part,
+            mix_generated,
+            notes,
+        )
         for place, (length, part) in enumerate([(seconds, kept), (validation_seconds, held)])
     )
     return training, validation
@@ -245,7 +259,7 @@ def _effect_pair(
     seconds: float,
     sample_rate: int,
     seed: int,
-    channels: int,
+    channels: tuple[int, int],
     stretches: list[Stretch] | None,
     mix_generated: bool,
     notes: list[str],
@@ -261,7 +275,7 @@ def _effect_pair(
     total = round(seconds * rate)
     if stretches is not None:
         excerpts = _excerpts(stretches, seconds * (OWN_SHARE if mix_generated else 1.0))
-        own, own_notes = _read(excerpts, rate, channels)
+        own, own_notes = _read(excerpts, rate, channels[0])
         parts.append(own[:, :total])
         notes += own_notes
         sources += [{"file": e.path.name, "start_s": e.start_s, "seconds": e.seconds} for e in excerpts]
@@ -269,24 +283,33 @@ def _effect_pair(
             notes.append(f"your own sound gives {own.shape[1] / rate:.1f} s of the {seconds:g} s asked for")
     missing = total - sum(part.shape[1] for part in parts)
     if mix_generated and missing > 0:
-        parts.append(training_sound(missing / rate, rate, seed=seed, channels=channels))
+        parts.append(training_sound(missing / rate, rate, seed=seed, channels=channels[0]))
         sources.append({"generated_seed": seed, "seconds": missing / rate})
     sound = np.concatenate(parts, axis=1)
     label = str(getattr(effect, "name", type(effect).__name__))
     if peak(sound) < db_to_gain(SILENT_DBFS):
         require_sound(Pair(sound, sound, rate, label))
-    pair = Pair(sound, effect.render(sound, rate), rate, label)
+    pair = Pair(sound, _rendered(effect, sound, rate, channels[1]), rate, label)
     require_sound(pair)
     provenance = {
         "effect": str(getattr(effect, "expression", label)),
         "sample_rate": rate,
         "seconds": pair.seconds,
-        "channels": channels,
+        "channels": list(channels),
         "sources": sources,
         "notes": notes + pair_notes(pair.dry, pair.wet),
         "digest": digest(pair),
     }
     return Pair(pair.dry, pair.wet, rate, label, provenance)
+
+
+def _rendered(effect: Renders, sound: Audio, sample_rate: int, channels: int) -> Audio:
+    """The wet sound in ``channels``: more than the dry sound has only if that is mono, which all of them then hear."""
+    if channels == sound.shape[0]:
+        return effect.render(sound, sample_rate)
+    if sound.shape[0] != 1:
+        raise UsageError(f"{sound.shape[0]} channels in and {channels} out; expected mono in, or equal numbers")
+    return effect.render(np.repeat(sound, channels, axis=0), sample_rate)
 
 
 def _stretches(dry: Sequence[str | Path]) -> list[Stretch]:

@@ -231,3 +231,28 @@ def test_notes_name_what_looks_wrong(rng):
     stereo = np.concatenate([dry, dry])
     assert pair_notes(stereo, stereo * np.array([[1], [0]]))[0].startswith("channel 2")
     assert pair_notes(np.clip(4 * dry, -1, 1), np.clip(4 * dry, -1, 1)) == []  # it was in the dry sound already
+
+
+class Wide:
+    """The right side is a sample late: one can tell what each side heard."""
+
+    def render(self, dry, sample_rate):
+        assert dry.shape[0] == 2
+        right = np.concatenate([np.zeros(1, np.float32), dry[1, :-1]])
+        return np.stack([dry[0], right])
+
+
+def test_mono_to_stereo_hears_the_dry_sound_on_both_sides():
+    pair = effect_pair(Wide(), 1.0, RATE, seed=3, channels=1, channels_out=2)
+    assert pair.dry.shape == (1, RATE)
+    assert pair.wet.shape == (2, RATE)
+    np.testing.assert_array_equal(pair.wet[0], pair.dry[0])
+    np.testing.assert_array_equal(pair.wet[1, 1:], pair.dry[0, :-1])
+    stereo = effect_pair(Wide(), 1.0, RATE, seed=3, channels=2)
+    assert stereo.dry.shape == stereo.wet.shape == (2, RATE)
+    assert not np.array_equal(stereo.dry[0], stereo.dry[1])
+
+
+def test_stereo_to_mono_is_refused():
+    with pytest.raises(UsageError, match="2 channels in and 1 out"):
+        effect_pair(Wide(), 1.0, RATE, seed=3, channels=2, channels_out=1)
