@@ -181,6 +181,53 @@ class StreamingGraph:
         self._nodes.append(helper.make_node("If", [condition], names, **branches))
         return names
 
+    def repeat(
+        self,
+        carried: Sequence[tuple[str, Shape]],
+        sequences: Sequence[tuple[str, Shape]],
+        build: Callable[[Sequence[str]], Sequence[str]],
+        outputs: Sequence[Shape],
+    ) -> list[str]:
+        """Run a part of the graph once for each row of some sequences, a ``Scan``.
+
+        Parameters
+        ----------
+        carried : sequence of (name, shape)
+            What the first row starts from.
+        sequences : sequence of (name, shape of a row)
+            Their first axis is the one that is walked.
+        build : callable
+            Is given the names of the carried values and of the rows; adds the nodes of one turn to this graph; returns
+            the names of the next carried values and of the outputs, all of which it must have made.
+        outputs : sequence of shape
+            Of one turn's outputs.
+
+        Returns
+        -------
+        list of str
+            The last carried values, then each output stacked along a new first axis.
+        """
+        shapes = [shape for _, shape in [*carried, *sequences]]
+        names = [self._name("turn") for _ in shapes]
+        around, self._nodes = self._nodes, []
+        try:
+            made = build(names)
+            body = helper.make_graph(
+                self._nodes,
+                "turn",
+                [_value(name, shape) for name, shape in zip(names, shapes, strict=True)],
+                [
+                    _value(name, shape)
+                    for name, shape in zip(made, [*(shape for _, shape in carried), *outputs], strict=True)
+                ],
+            )
+        finally:
+            self._nodes = around
+        results = [self._name("scan") for _ in made]
+        inputs = [name for name, _ in [*carried, *sequences]]
+        self._nodes.append(helper.make_node("Scan", inputs, results, body=body, num_scan_inputs=len(sequences)))
+        return results
+
     def model(self) -> onnx.ModelProto:
         """The finished, checked model."""
         graph = helper.make_graph(
