@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fxclone.alignment_apply import AlignedPair, apply_alignment, read_between
 from fxclone.alignment_coarse import CoarseLine, coarse_line
-from fxclone.alignment_phase import Delay, Response, Spectra, features, pure_delay, response, spectra
+from fxclone.alignment_phase import Curves, Delay, Response, Spectra, pure_delay, response, spectra
 from fxclone.alignment_track import Line, Track, straight_line, track
 from fxclone.audio import TINY_POWER, Audio, valid_audio, valid_sample_rate
 
@@ -138,13 +138,13 @@ def align_pair(dry: Audio, wet: Audio, sample_rate: int, *, max_lag_s: float | N
     coarse = coarse_line(x, y, max(64, round(lead * rate)), max(64, round(late * rate)))
     if coarse is None:
         return NOTHING
-    shapes = features(x)
-    view = _look(shapes, y, coarse.lag_samples, coarse.ppm)
+    curves = Curves(x)
+    view = _look(curves, x, y, coarse.lag_samples, coarse.ppm)
     for _ in range(3):
         line = view.line
         if line is None or not _is_drift(line, len(x)):
             break
-        view = _look(shapes, y, view.offset + line.start, view.ppm + line.ppm)
+        view = _look(curves, x, y, view.offset + line.start, view.ppm + line.ppm)
     return _verdict(view, coarse, rate, x, y)
 
 
@@ -162,27 +162,27 @@ class _View:
     samples: int
 
 
-def _look(shapes: Floats, wet: Floats, offset: float, ppm: float) -> _View:
+def _look(curves: Curves, dry: Floats, wet: Floats, offset: float, ppm: float) -> _View:
     offset = float(round(offset))
     step = 1.0 + ppm * 1e-6
     first = max(0, math.ceil(-offset / step))
-    last = min(shapes.shape[1] - 1, math.floor((len(wet) - 1 - offset) / step))
+    last = min(len(dry) - 1, math.floor((len(wet) - 1 - offset) / step))
     last = max(last, first + 64)
     straight = read_between(wet, offset + first * step, step, last - first + 1).astype(np.float64)
-    inside = shapes[:, first : last + 1]
-    straight = straight[: inside.shape[1]]
-    found = spectra(inside, straight)
+    inside = dry[first : last + 1]
+    straight = straight[: len(inside)]
+    found = spectra(curves, inside, straight)
     lag = 0.0
     for _ in range(4):  # the window on the response follows the delay
-        heard, curve = response(found, lag)
+        heard, weights = response(found, lag)
         delay = pure_delay(heard, lag)
         moved = delay.lag_samples - lag
         lag = delay.lag_samples
         if abs(moved) < 0.5:
             break
-    points = track(curve @ inside, straight, heard, lag)
+    points = track(curves, weights, inside, straight, heard, lag)
     points = Track(points.middles + first, points.lags, points.confidences)
-    return _View(offset, ppm, found, heard, delay, points, straight_line(points), inside.shape[1])
+    return _View(offset, ppm, found, heard, delay, points, straight_line(points), len(inside))
 
 
 def _is_drift(line: Line, samples: int) -> bool:

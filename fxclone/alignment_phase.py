@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, signal
+from scipy import fft
 
 Floats = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]
@@ -24,8 +24,15 @@ SIZE = 8192
 MOST_BLOCKS = 400
 KNEES = (0.5, 0.12, 0.03, 0.006, 0.001)
 """Where the static curves bend, as shares of the dry sound's peak."""
-SEEN = 4.0
+EVEN_KNEES = (0.3, 0.003)
+"""The same for the curves that rise to both sides."""
+SEEN = 6.0
 """A response counts as seen where it is this many standard errors above zero."""
+CONVERTER = 0.82
+"""Share of half the rate above which a fall may be a converter's linear-phase filter."""
+BEND_FLOOR = 2e-3
+INDEPENDENT = 12.0
+"""How many bins count as independent when readings of the magnitude are compared."""
 
 
 @dataclass(frozen=True)
@@ -63,34 +70,57 @@ class Delay:
     polarity_confidence: float
 
 
-def features(dry: Floats) -> Floats:
-    """The dry sound and static curves of it, (K, samples), each of unit power; the dry sound itself first."""
-    top = float(np.abs(dry).max())
-    odd = [dry, *(np.tanh(dry / (top * knee)) for knee in KNEES)]
-    even = [np.sqrt(np.square(dry) + (top * knee) ** 2) for knee in (0.3, 0.003)]
-    out = np.stack([*odd, *(curve - curve.mean() for curve in even)])
-    out /= np.sqrt(np.mean(np.square(out), axis=1, keepdims=True)) + 1e-300
-    return out
+class Curves:
+    """The dry sound and static curves of it, each of unit power over the sound: odd ones and even ones, soft and hard."""
+
+    def __init__(self, dry: Floats) -> None:
+        self._top = float(np.abs(dry).max())
+        sample = dry[:: max(1, len(dry) // 200_000)]
+        raw = self._raw(sample)
+        self._mean = raw.mean(axis=1, keepdims=True)
+        self._mean[: 1 + len(KNEES)] = 0.0
+        self._scale = 1.0 / (np.sqrt(np.mean(np.square(raw - self._mean), axis=1, keepdims=True)) + 1e-300)
+
+    def __call__(self, dry: Floats) -> Floats:
+        """All curves of a piece of the dry sound, (K, samples); the first is the sound itself."""
+        out: Floats = (self._raw(dry) - self._mean) * self._scale
+        return out
+
+    def _raw(self, dry: Floats) -> Floats:
+        return np.stack(
+            [
+                dry,
+                *(np.tanh(dry / (self._top * knee)) for knee in KNEES),
+                *(np.sqrt(np.square(dry) + (self._top * knee) ** 2) for knee in EVEN_KNEES),
+            ]
+        )
 
 
-def spectra(features: Floats, wet: Floats) -> Spectra:
-    """Welch's averages over blocks of `SIZE` samples, half overlapping where they are few."""
-    length = features.shape[1]
+def blocks(length: int, most: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Where blocks of `SIZE` samples begin, half overlapping where they are few, and their window."""
     size = min(SIZE, length)
-    count = min(MOST_BLOCKS, max(1, 2 * (length // size) - 1))
-    starts = np.linspace(0, length - size, count).astype(int)
-    window = np.hanning(size + 1)[:size]
-    kinds, bins = len(features), SIZE // 2 + 1
+    count = min(most, max(1, 2 * (length // size) - 1))
+    return np.linspace(0, length - size, count).astype(np.int64), np.hanning(size + 1)[:size]
+
+
+def spectra(curves: Curves, dry: Floats, wet: Floats) -> Spectra:
+    """Welch's averages over blocks."""
+    starts, window = blocks(len(dry), MOST_BLOCKS)
+    size, count, bins = len(window), len(starts), SIZE // 2 + 1
+    kinds = 1 + len(KNEES) + len(EVEN_KNEES)
     cross = np.zeros((kinds, bins), np.complex128)
     auto = np.zeros((kinds, kinds, bins), np.complex128)
     power = np.zeros(bins)
     for start in starts:
-        f = fft.rfft(features[:, start : start + size] * window, SIZE)
+        f = fft.rfft(curves(dry[start : start + size]) * window, SIZE)
         y = fft.rfft(wet[start : start + size] * window, SIZE)
         cross += np.conj(f) * y
-        auto += np.conj(f)[:, None] * f[None]
+        for row in range(kinds):
+            auto[row, row:] += np.conj(f[row]) * f[row:]
         power += np.abs(y) ** 2
-    return Spectra(cross, auto, power, count * min(1.0, length / size / count + 0.2))
+    for row in range(kinds):
+        auto[row + 1 :, row] = np.conj(auto[row, row + 1 :])
+    return Spectra(cross, auto, power, count * min(1.0, len(dry) / size / count + 0.2))
 
 
 def response(found: Spectra, lag: float, width: float = 1.0) -> tuple[Response, Floats]:
@@ -147,7 +177,12 @@ def _curve(found: Spectra, cross: Complexes, start: Response) -> Floats | None:
 
 
 def pure_delay(found: Response, lag: float) -> Delay:
-    """Split a response into delay and minimum phase; ``lag`` is what was taken out of it before."""
+    """Split a response into delay and minimum phase; ``lag`` is what was taken out of it before.
+
+    The magnitude is never seen at every frequency, and a converter's filter near half the rate has linear phase. So
+    there are several readings of the magnitude (`_readings`), each with its delay. The one whose excess phase is
+    straightest wins, and those that are nearly as straight make the uncertainty.
+    """
     omega = _omega()
     seen = _seen(found)
     if np.count_nonzero(seen) < 16:
@@ -155,42 +190,59 @@ def pure_delay(found: Response, lag: float) -> Delay:
     sigma = np.maximum(found.error[seen] / np.abs(found.smooth[seen]), 1e-4)
     angle = np.angle(found.smooth[seen])
     w = omega[seen]
-    results = []
-    for extend in (True, False):
-        filled = _filled(found, seen, extend)
-        excess = angle - _minimum_phase(filled)[seen]
-        results.append(_line(excess, sigma, w))
-    main, other = results
-    tau, polarity, spread, trust = main
-    half = np.median(w)
-    low = _line_near(excess := angle - _minimum_phase(_filled(found, seen, True))[seen], sigma, w, tau, w <= half)
-    high = _line_near(excess, sigma, w, tau, w > half)
-    uncertainty = float(
-        np.sqrt(spread**2 + (tau - other[0]) ** 2 + min((low - tau) ** 2, (high - low) ** 2) + (high - tau) ** 2)
-    )
-    return Delay(lag + tau, uncertainty, polarity, trust)
+    lines, priors, excesses = [], [], []
+    for prior, level in _readings(found, seen):
+        excess = angle - _minimum_phase(level)[seen]
+        lines.append(_line(excess, sigma, w))
+        priors.append(prior)
+        excesses.append(excess)
+    bends = np.array([line.bend for line in lines])
+    likely = np.array(priors) * ((bends + BEND_FLOOR) / (bends.min() + BEND_FLOOR)) ** -INDEPENDENT
+    best = int(np.argmax(likely))
+    likely /= likely.sum()
+    line = lines[best]
+    away = np.array([other.tau for other in lines]) - line.tau
+    half = w > 0.5 * float(w[-1])
+    high = _slope(excesses[best][half], sigma[half], w[half], line.tau, line.polarity)
+    low = _slope(excesses[best][~half], sigma[~half], w[~half], line.tau, line.polarity)
+    halves = min(abs(high - line.tau) + 0.25 * abs(low - line.tau), abs(high - low))
+    spread = float(np.sqrt(line.spread**2 + np.sum(likely * away**2) + halves**2))
+    return Delay(lag + line.tau, spread, line.polarity, line.trust)
 
 
 def _seen(found: Response) -> npt.NDArray[np.bool_]:
-    out: npt.NDArray[np.bool_] = np.abs(found.smooth) > SEEN * found.error
+    """Bins whose response stands out of the noise, and whose neighbours' does too: one bin may do so by luck."""
+    out = np.abs(found.smooth) > SEEN * found.error
     out[:4] = False
     out[-2:] = False
-    return out
+    seen: npt.NDArray[np.bool_] = out & (_Smoother(1.0)(out.astype(np.float64)) > 0.8)
+    return seen
 
 
-def _filled(found: Response, seen: npt.NDArray[np.bool_], extend: bool) -> Floats:
-    """log|H| at every bin: between seen bins interpolated; above them level, or falling on as it fell (``extend``)."""
+def _readings(found: Response, seen: npt.NDArray[np.bool_]) -> list[tuple[float, Floats]]:
+    """What log|H| may be at every bin, with prior weights: the seen bins, joined, and guesses beyond the last."""
     level = np.log(np.abs(found.smooth[seen]) + 1e-300)
     place = np.flatnonzero(seen)
-    every = np.arange(len(seen))
-    out: Floats = np.interp(every, place, level)
-    last = int(place[-1])
-    if extend and last < len(seen) - 1:
-        top = place > last / np.sqrt(2.0)
-        if np.count_nonzero(top) >= 8:
-            slope, start = np.polyfit(np.log(place[top]), level[top], 1)
-            slope = min(0.0, float(slope))
-            out[last + 1 :] = level[-1] + slope * (np.log(every[last + 1 :]) - np.log(last))
+    last, bins = int(place[-1]), len(seen)
+    every = np.arange(bins)
+    flat: Floats = np.interp(every, place, level)
+    octave = np.log(np.maximum(every, 1) / last)
+    warped = np.log(np.tan(np.pi / 2 * np.clip(every, 1, bins - 1.5) / (bins - 1)))
+    warped -= warped[last]
+    top = place > last / np.sqrt(2.0)
+    out = [(1.0, flat)]
+    for scale in (octave, warped):  # falling on as analogue filters do, and as digital ones do
+        slope = min(0.0, float(np.polyfit(scale[place[top]], level[top], 1)[0])) if np.count_nonzero(top) > 8 else 0.0
+        for prior, steeper in ((1.0, 0.0), (0.05, 1.0), (0.05, 2.0)):
+            fallen = flat.copy()
+            fallen[last + 1 :] += (slope - steeper) * scale[last + 1 :]
+            out.append((prior, fallen))
+    edge = int(CONVERTER * (bins - 1))
+    if last > edge:
+        clipped = flat.copy()
+        clipped[edge:] = clipped[edge]
+        out.append((0.5, clipped))
+    out.append((0.3, np.zeros(bins)))  # linear phase altogether
     return out
 
 
@@ -203,38 +255,49 @@ def _minimum_phase(log_magnitude: Floats) -> Floats:
     return np.imag(fft.rfft(cepstrum))
 
 
-def _line(excess: Floats, sigma: Floats, w: Floats) -> tuple[float, int, float, float]:
-    """Slope, polarity, spread and polarity's trust of the straight line through 0 or pi in ``excess`` (radians)."""
+@dataclass(frozen=True)
+class _Line:
+    """A straight line through 0 or pi in the excess phase."""
+
+    tau: float
+    polarity: int
+    spread: float
+    bend: float
+    """Weighted rms of what is not straight, in radians."""
+    trust: float
+
+
+def _line(excess: Floats, sigma: Floats, w: Floats) -> _Line:
     weight = 1.0 / (sigma**2 + 0.01)
-    grid = np.arange(-24.0, 24.0, 0.1)
-    sums = np.array([np.sum(weight * np.cos(excess + w * tau)) for tau in grid]) / weight.sum()
-    tau = float(grid[np.argmax(np.abs(sums))])
-    polarity = 1 if sums[np.argmax(np.abs(sums))] > 0 else -1
-    tau = _line_near(excess, sigma, w, tau, np.ones(len(w), bool), polarity)
+    few = np.linspace(0, len(w) - 1, min(len(w), 300)).astype(int)
+    grid = np.arange(-24.0, 24.0, 0.25)
+    turned = np.cos(excess[few] + np.outer(grid, w[few]))
+    sums = turned @ weight[few]
+    top = int(np.argmax(np.abs(sums)))
+    polarity = 1 if sums[top] > 0 else -1
+    tau = _slope(excess, sigma, w, float(grid[top]), polarity)
     rest = np.angle(np.exp(1j * (excess + w * tau)) * polarity)
-    trust = float(np.abs(np.sum(weight * np.cos(rest))) / weight.sum())
     fit = 1.0 / (sigma**2 + 1e-4)
-    # bins beside each other were smoothed together: some 40 of them are independent
-    spread = float(np.sqrt(np.sum(fit * rest**2) / fit.sum() / (np.sum(fit * w**2) / fit.sum()) / 40.0))
-    return tau, polarity, spread, trust
+    fit /= fit.sum()
+    bend = float(np.sqrt(np.sum(fit * rest**2)))
+    trust = float(np.abs(np.sum(weight * np.cos(rest))) / weight.sum())
+    # bins beside each other were smoothed together: few are independent
+    spread = bend / float(np.sqrt(np.sum(fit * w**2) * 3.0 * INDEPENDENT))
+    return _Line(tau, polarity, spread, bend, trust)
 
 
-def _line_near(
-    excess: Floats, sigma: Floats, w: Floats, tau: float, use: npt.NDArray[np.bool_], polarity: int = 0
-) -> float:
-    """Slope of the line through ``use`` only, near ``tau``, by least squares with Huber's weights."""
-    if np.count_nonzero(use) < 4:
+def _slope(excess: Floats, sigma: Floats, w: Floats, tau: float, polarity: int) -> float:
+    """Slope near ``tau`` of the line through 0 (or pi), by least squares with Huber's weights."""
+    if len(w) < 4:
         return tau
-    excess, sigma, w = excess[use], sigma[use], w[use]
-    if polarity == 0:
-        polarity = 1 if float(np.sum(np.cos(excess + w * tau) / (sigma**2 + 0.01))) > 0 else -1
+    base = 1.0 / (sigma**2 + 1e-4)
     for _ in range(8):
         rest = np.angle(np.exp(1j * (excess + w * tau)) * polarity)
         scale = 1.5 * float(np.median(np.abs(rest))) + 1e-6
-        weight = 1.0 / (sigma**2 + 1e-4) * np.minimum(1.0, scale / np.maximum(np.abs(rest), 1e-12))
+        weight = base * np.minimum(1.0, scale / np.maximum(np.abs(rest), 1e-12))
         step = -float(np.sum(weight * rest * w) / np.sum(weight * w**2))
         tau += step
-        if abs(step) < 1e-6:
+        if abs(step) < 1e-5:
             break
     return tau
 
@@ -249,7 +312,8 @@ class _Smoother:
 
     def __init__(self, width: float) -> None:
         bins = np.arange(SIZE // 2 + 1)
-        reach = np.maximum(1, np.round(bins * 0.03 * width)).astype(int)
+        wide = np.minimum(bins * 0.03 * width, (SIZE // 2 - bins) * 0.2)  # a digital low-pass has a zero at the end
+        reach = np.maximum(1, np.round(wide)).astype(int)
         self._low = np.maximum(bins - reach, 0)
         self._high = np.minimum(bins + reach, SIZE // 2) + 1
         self.bins = (self._high - self._low).astype(np.float64)

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from fxclone.alignment_phase import SIZE, Response
+from fxclone.alignment_phase import SIZE, Curves, Response, blocks
 
 Floats = npt.NDArray[np.float64]
 
-MOST_POINTS = 600
+MOST_POINTS = 400
 REACH = 64
 """How far a stretch's lag is looked for around the line, in samples."""
 FINER = 4
@@ -40,19 +40,17 @@ class Line:
     wander: float
 
 
-def track(curved: Floats, wet: Floats, found: Response, lag: float) -> Track:
+def track(curves: Curves, weights: Floats, dry: Floats, wet: Floats, found: Response, lag: float) -> Track:
     """Lag of each stretch after ``lag``: the peak of its correlation with what the response makes of the dry sound."""
-    size = min(SIZE, len(curved))
-    count = min(MOST_POINTS, max(1, 2 * (len(curved) // size) - 1))
-    starts = np.linspace(0, len(curved) - size, count).astype(int)
-    window = np.hanning(size + 1)[:size]
+    starts, window = blocks(len(dry), MOST_POINTS)
+    size, count = len(window), len(starts)
     omega = np.pi * np.arange(SIZE // 2 + 1) / (SIZE // 2)
     noise = np.maximum(found.noise, 1e-4 * found.power) + 1e-300
     expected = found.smooth * np.exp(-1j * omega * lag)
     around = np.arange(-REACH * FINER, REACH * FINER + 1)
     lags, trust, loud = np.zeros(count), np.zeros(count), np.zeros(count)
     for k, start in enumerate(starts):
-        x = fft.rfft(curved[start : start + size] * window, SIZE) * expected
+        x = fft.rfft(weights @ curves(dry[start : start + size]) * window, SIZE) * expected
         y = fft.rfft(wet[start : start + size] * window, SIZE)
         scale = np.sqrt(np.sum(np.abs(x) ** 2 / noise) * np.sum(np.abs(y) ** 2 / noise))
         if not scale > 0.0:
