@@ -73,6 +73,7 @@ class StabilityMonitor:
         self._dc_limit = DC_LIMIT + (2.0 * abs(trained_dc) if math.isfinite(trained_dc) else 0.0)
         self.status = MonitorStatus()
         self.channels_out = 0
+        self._hiss = self._rings = 0.0
 
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
         """Prepare the inner processor and everything that is needed to step in."""
@@ -222,9 +223,8 @@ class StabilityMonitor:
 
     def _listen_anew(self, *, before: float) -> None:
         self._listened = 0
-        self._hiss: float = 0.0
-        self._rings: float = 0.0
-        self._rang: float = before
+        self._hiss = self._rings = 0.0
+        self._rang = before
 
     def _trip(self, fault: tuple[str, dict[str, float]], dry: Audio) -> Audio | None:
         """Answer a fault; return what to play in this block, None for silence under the release."""
