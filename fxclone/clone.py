@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from fxclone.audio import Audio, fit_channels
+from fxclone.clone_lane import Lane, State
 from fxclone.clone_meta import METADATA_KEY, CloneMeta, parse_meta
 from fxclone.errors import CloneFileError, FxcloneError, UsageError
 from fxclone.onnx_peek import MAX_FILE_BYTES, peek
@@ -23,7 +22,6 @@ MAX_STATE_BYTES = 64 * 2**20
 MAX_MEMORY_BYTES = 2 * 2**30
 """What onnxruntime may take for all the clones of this process together: weights, states and everything between."""
 _FLOAT = "tensor(float)"
-State = dict[str, npt.NDArray[np.float32]]
 
 
 def load_clone(path: str | Path, *, self_test: bool = True) -> Clone:
@@ -134,11 +132,9 @@ class Clone:
         self.file_name = name
         self.ops = ops
         self._state_shapes = _check_interface(session, meta, name)
-        self._state_names = list(self._state_shapes)
-        self._output_names = ["audio_out", *("next_" + state for state in self._state_names)]
         self._knobs = np.array([knob.default for knob in meta.knobs], dtype=np.float32)
         self._fresh: State | None = None
-        self._lanes: list[State] = []
+        self._lanes: list[Lane] = []
         self._channels = meta.channels_in
         self._max_block = 0
 
@@ -196,20 +192,21 @@ class Clone:
         else:
             raise UsageError(f"{self.file_name} takes {self.channels_in} channels; it was given {channels}")
         self._channels, self._max_block = channels, max_block
-        self._lanes = [{} for _ in range(lanes)]
+        self._lanes = [self._lane() for _ in range(lanes)]
         self.reset()
 
     def reset(self) -> None:
         """Back to the fresh state."""
         if self._fresh is None:
-            state = {name: np.zeros(shape, np.float32) for name, shape in self._state_shapes.items()}
-            left = self.meta.prewarm_samples
+            lane, left = self._lane(), self.meta.prewarm_samples
             while left > 0:
                 size = min(left, 4096)
-                _, state = self._run(np.zeros((self.channels_in, size), np.float32), state)
+                self._run(np.zeros((self.channels_in, size), np.float32), lane)
                 left -= size
-            self._fresh = state
-        self._lanes = [dict(self._fresh) for _ in range(max(1, len(self._lanes)))]
+            self._fresh = lane.state()
+        self._lanes = self._lanes or [self._lane()]
+        for lane in self._lanes:
+            lane.load(self._fresh)
 
     def process(self, block: Audio) -> Audio:
         """Process ``(channels, n)`` to ``(channels_out, n)``, carrying the state on.
@@ -226,13 +223,8 @@ class Clone:
         if block.shape[1] == 0:
             return np.zeros((self.channels_out, 0), np.float32)
         if len(self._lanes) == 1:
-            out, self._lanes[0] = self._run(fit_channels(block, self.channels_in), self._lanes[0])
-            return out
-        outs = []
-        for lane in range(len(self._lanes)):
-            out, self._lanes[lane] = self._run(block[lane : lane + 1], self._lanes[lane])
-            outs.append(out)
-        return np.concatenate(outs)
+            return self._run(fit_channels(block, self.channels_in), self._lanes[0])
+        return np.concatenate([self._run(block[i : i + 1], lane) for i, lane in enumerate(self._lanes)])
 
     def render(self, dry: Audio, *, block_samples: int = 65_536) -> Audio:
         """Process a whole signal from a fresh state; the state in use is left as it is.
@@ -256,20 +248,20 @@ class Clone:
             return float("inf")
         return float(np.abs(out - test.output).max())
 
-    def _run(self, block: Audio, state: State) -> tuple[Audio, State]:
-        feeds: dict[str, Any] = {"audio": block, **state}
-        if self.meta.knobs:
-            feeds["knobs"] = self._knobs
+    def _lane(self) -> Lane:
+        return Lane(self.session, self._state_shapes, self._knobs)
+
+    def _run(self, block: Audio, lane: Lane) -> Audio:
         try:
-            outputs = self.session.run(self._output_names, feeds)
+            out = lane.run(block)
         except Exception as error:
             raise CloneFileError(f"{self.file_name} failed while running ({_reason(error)})") from None
         expected = (self.meta.channels_out, block.shape[1])
-        if outputs[0].shape != expected:
+        if out.shape != expected:
             raise CloneFileError(
-                f"{self.file_name} gave sound of shape {outputs[0].shape}, expected {expected}; export it again"
+                f"{self.file_name} gave sound of shape {out.shape}, expected {expected}; export it again"
             )
-        return outputs[0], dict(zip(self._state_names, outputs[1:], strict=True))
+        return out
 
 
 def _check_interface(session: ort.InferenceSession, meta: CloneMeta, name: str) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,72 @@
+"""One stream of sound through a clone: its state, in buffers that onnxruntime reads and writes in place.
+
+A state may be megabytes (the spectra of a hall), and handing it to Python and back costs a copy each way. So each state
+has two buffers, bound once: a block reads one set and writes the other, and the next block reads what was written.
+Until a block has run to its end, what it read is untouched: a block that fails leaves the state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from fxclone.audio import Audio
+
+State = Mapping[str, npt.NDArray[np.float32]]
+
+
+class Lane:
+    """A state, zero at first, and the bindings that carry it on.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+    shapes : mapping
+        Of every ``state.*``.
+    knobs : array [shape=(knobs,)]
+        May be empty; then the graph has no such input.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, shapes: Mapping[str, tuple[int, ...]], knobs: npt.NDArray[np.float32]
+    ) -> None:
+        self._session = session
+        self._states = [
+            {name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()}
+            for _ in range(2)
+        ]
+        self.load({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+        self._bindings = [session.io_binding() for _ in range(2)]
+        self._lengths = [0, 0]
+        for binding, before, after in zip(self._bindings, self._states, self._states[::-1], strict=True):
+            binding.bind_output("audio_out")
+            for name in shapes:
+                binding.bind_ortvalue_input(name, before[name])
+                binding.bind_ortvalue_output("next_" + name, after[name])
+            if knobs.size:
+                binding.bind_cpu_input("knobs", knobs)
+
+    def load(self, state: State) -> None:
+        """Go on from this state, which is copied."""
+        for name, array in state.items():
+            self._states[0][name].update_inplace(array)
+        self._turn = 0
+
+    def state(self) -> State:
+        """A copy of the state."""
+        return {name: value.numpy().copy() for name, value in self._states[self._turn].items()}
+
+    def run(self, block: Audio) -> Audio:
+        """Process ``(channels_in, n)``; whatever onnxruntime raises comes through, and the state is kept then."""
+        binding = self._bindings[self._turn]
+        if self._lengths[self._turn] != block.shape[1]:  # else the output goes where the last one went
+            binding.bind_output("audio_out")
+            self._lengths[self._turn] = block.shape[1]
+        binding.bind_cpu_input("audio", np.ascontiguousarray(block))
+        self._session.run_with_iobinding(binding)
+        self._turn = 1 - self._turn
+        out: Audio = binding.get_outputs_as_ortvaluevector()[0].numpy()  # a view of what the next block will overwrite
+        return out.copy()
