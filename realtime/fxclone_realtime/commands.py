@@ -1,4 +1,4 @@
-"""The commands ``fxclone play`` and ``fxclone devices``."""
+"""The commands ``fxclone play`` and ``fxclone devices``; ``fxclone capture`` has a file of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fxclone.errors import FxcloneError, UsageError
+from fxclone_realtime.capture_command import capture
 
 LARGEST_BLOCK = 8192
 
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Mount the commands of the live part."""
     app.command("play")(play)
     app.command("devices")(devices)
+    app.command("capture")(capture)
 
 
 def play(
@@ -58,14 +60,14 @@ def play(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end and nothing else.")] = False,
 ) -> None:
     """Play a clone live; Ctrl-C stops."""
-    null, input_device, output_device = _devices(device, input_device, output_device)
-    _check("--block", block, 1, LARGEST_BLOCK)
-    _check("--mix", mix, 0.0, 1.0)
-    _check("--in-gain-db", in_gain_db, -60.0, 60.0)
-    _check("--out-gain-db", out_gain_db, -60.0, 60.0)
-    _check("--ceiling-db", ceiling_db, -60.0, 6.0)
+    null, input_device, output_device = device_names(device, input_device, output_device)
+    in_range("--block", block, 1, LARGEST_BLOCK)
+    in_range("--mix", mix, 0.0, 1.0)
+    in_range("--in-gain-db", in_gain_db, -60.0, 60.0)
+    in_range("--out-gain-db", out_gain_db, -60.0, 60.0)
+    in_range("--ceiling-db", ceiling_db, -60.0, 6.0)
     if duration is not None:
-        _check("--duration", duration, 0.01, math.inf)
+        in_range("--duration", duration, 0.01, math.inf)
     if loop and input_file is None:
         raise UsageError("--loop repeats an input file, and there is none; add --input-file FILE")
     if input_file is not None and input_device is not None:
@@ -80,7 +82,7 @@ def play(
             input_device=input_device,
             output_device=output_device,
             null=null,
-            input_channels=_channels(input_channel),
+            input_channels=channel_numbers(input_channel, "--input-channel"),
             block=block,
             sample_rate=sample_rate,
             duration_s=duration,
@@ -130,7 +132,8 @@ def devices(
     _write(device_table(found))
 
 
-def _devices(both: str | None, one: str | None, other: str | None) -> tuple[bool, str | None, str | None]:
+def device_names(both: str | None, one: str | None, other: str | None) -> tuple[bool, str | None, str | None]:
+    """Whether it is the null device, and the names of input and output."""
     if both is not None and (one is not None or other is not None):
         raise UsageError("--device names input and output together; give either it or the two single options")
     named = {name.lower() for name in (both, one, other) if name is not None}
@@ -141,15 +144,17 @@ def _devices(both: str | None, one: str | None, other: str | None) -> tuple[bool
     return False, one or both, other or both
 
 
-def _channels(text: str | None) -> tuple[int, ...] | None:
+def channel_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Channels counted from 0, from a text such as 1 or 1+2."""
     if text is None:
         return None
     if not re.fullmatch(r"[1-9]\d{0,2}(\+[1-9]\d{0,2})?", text):
-        raise UsageError(f"--input-channel {text!r}; expected a number from 1, or two such as 1+2 for stereo")
+        raise UsageError(f"{option} {text!r}; expected a number from 1, or two such as 1+2 for stereo")
     return tuple(int(part) - 1 for part in text.split("+"))
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
+def in_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise UsageError if an option's value is out of range."""
     if not low <= value <= high:
         raise UsageError(f"{name} {value:g} is out of range; expected {low:g} to {high:g}")
 
