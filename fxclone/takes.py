@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fxclone.errors import UsageError
+from fxclone.errors import AudioFileError, UsageError
 from fxclone.files import SoundInfo, find_sounds, sound_info
 
 ROLES = (
@@ -205,8 +205,13 @@ def _ambiguous(wet: list[Path], dry: list[Path]) -> UsageError:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    except FileNotFoundError:
+        raise AudioFileError(f"{path} does not exist; expected a sound file: check the name") from None
+    except OSError as error:
+        raise AudioFileError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _listed(paths: Sequence[str | Path]) -> str:

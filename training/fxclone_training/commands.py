@@ -7,71 +7,196 @@ from typing import Annotated, Any
 
 import typer
 
+from fxclone.help_groups import GroupedCommand
+
+REFERENCE, SOUND, BUDGET, MODEL, OUTPUT = "Reference", "Sound", "Budget", "Model", "Output"
+
 
 def register(app: typer.Typer) -> None:
     """Mount the commands of this part."""
 
-    @app.command()
+    @app.command(cls=GroupedCommand)
     def train(
         effect: Annotated[
             str | None,
-            typer.Option("--effect", "-e", help='Reference effect, or a chain: "highpass(cutoff_hz=200) > tanh".'),
+            typer.Option(
+                "--effect",
+                "-e",
+                help='An effect, or a chain: "highpass(cutoff_hz=200) > tanh".',
+                rich_help_panel=REFERENCE,
+            ),
         ] = None,
         settings: Annotated[
-            list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the effect.")
+            list[str] | None,
+            typer.Option("--set", metavar="NAME=VALUE", help="A setting of the effect.", rich_help_panel=REFERENCE),
         ] = None,
         preset: Annotated[
-            str | None, typer.Option("--preset", "-p", help="A preset's name or TOML file: effect, recipe, or both.")
+            str | None,
+            typer.Option(
+                "--preset",
+                "-p",
+                help="A preset's name or TOML file: effect, recipe, or both.",
+                rich_help_panel=REFERENCE,
+            ),
+        ] = None,
+        wet: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--wet",
+                help="Instead of an effect: what your own device made of --dry. A file for each, or folders.",
+                rich_help_panel=REFERENCE,
+            ),
+        ] = None,
+        resume: Annotated[
+            str | None,
+            typer.Option(
+                "--resume", metavar="RUN", help="Go on with a run's folder, or 'last'.", rich_help_panel=REFERENCE
+            ),
         ] = None,
         dry: Annotated[
-            list[Path] | None, typer.Option("--dry", help="Your own dry sound, files or folders, to train on as well.")
+            list[Path] | None,
+            typer.Option(
+                "--dry",
+                help="Files or folders. With --wet: what went into the device. With --effect: your own sound, to "
+                "train on as well.",
+                rich_help_panel=SOUND,
+            ),
         ] = None,
-        only_dry: Annotated[bool, typer.Option("--only-dry", help="Train on --dry alone, without made sound.")] = False,
-        output: Annotated[
-            Path | None, typer.Option("--output", "-o", help="The clone file.  [default: <effect>.onnx]")
+        only_dry: Annotated[
+            bool, typer.Option("--only-dry", help="Train on --dry alone, without made sound.", rich_help_panel=SOUND)
+        ] = False,
+        sample_rate: Annotated[
+            int | None,
+            typer.Option(
+                "--sample-rate",
+                help="Rate that the clone runs at, in Hz.  [default: that of --wet, or 48000]",
+                rich_help_panel=SOUND,
+            ),
         ] = None,
-        force: Annotated[bool, typer.Option("--force", help="Replace the clone file if it exists.")] = False,
+        channels: Annotated[
+            str,
+            typer.Option(
+                "--channels", help="auto, mono, mono-stereo (one in, two out) or stereo.", rich_help_panel=SOUND
+            ),
+        ] = "auto",
+        lag: Annotated[
+            float | None,
+            typer.Option(
+                "--lag",
+                metavar="SAMPLES",
+                help="How late --wet is, at the clone's rate, if you know better.  [default: measured]",
+                rich_help_panel=SOUND,
+            ),
+        ] = None,
+        align: Annotated[
+            bool,
+            typer.Option("--align/--no-align", help="Move --wet to where --dry is, or not.", rich_help_panel=SOUND),
+        ] = True,
+        anyway: Annotated[
+            bool,
+            typer.Option("--anyway", help="Train even on a recording that looks unusable.", rich_help_panel=SOUND),
+        ] = False,
         seconds: Annotated[
             float | None,
-            typer.Option("--seconds", help="Train at most this long; start-up and export come on top.  [default: 45]"),
+            typer.Option(
+                "--seconds",
+                help="Train at most this long; start-up and export come on top.  [default: 45]",
+                rich_help_panel=BUDGET,
+            ),
         ] = None,
         target_esr_db: Annotated[
             float | None,
-            typer.Option("--target-esr-db", help="Stop at this free-running error.  [default: -80]"),
+            typer.Option(
+                "--target-esr-db",
+                help="Stop at this free-running error.  [default: -80, or the noise of --wet]",
+                rich_help_panel=BUDGET,
+            ),
         ] = None,
-        max_steps: Annotated[int | None, typer.Option("--max-steps", help="Train at most this many steps.")] = None,
+        max_steps: Annotated[
+            int | None,
+            typer.Option("--max-steps", help="Train at most this many steps.", rich_help_panel=BUDGET),
+        ] = None,
         seed: Annotated[
-            int | None, typer.Option("--seed", help="The same seed gives the same clone here.  [default: 0]")
+            int | None,
+            typer.Option(
+                "--seed", help="The same seed gives the same clone here.  [default: 0]", rich_help_panel=BUDGET
+            ),
         ] = None,
-        sample_rate: Annotated[
-            int | None, typer.Option("--sample-rate", help="Rate that the clone runs at, in Hz.  [default: 48000]")
+        device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=BUDGET)] = "auto",
+        threads: Annotated[
+            int | None, typer.Option("--threads", help="CPU threads.  [default: all]", rich_help_panel=BUDGET)
+        ] = None,
+        family: Annotated[
+            str | None,
+            typer.Option(
+                "--family", help="Kind of model.  [default: auto, after a look at the sound]", rich_help_panel=MODEL
+            ),
+        ] = None,
+        tail_s: Annotated[
+            float | None,
+            typer.Option(
+                "--tail-s",
+                help="How long a reverb or delay rings on, in s.  [default: measured]",
+                rich_help_panel=MODEL,
+            ),
         ] = None,
         m: Annotated[
             int | None,
-            typer.Option("--m", help="Inputs the model sees; it hears m-1 of its outputs.  [default: grown]"),
+            typer.Option(
+                "--m",
+                help="Inputs the model sees; it hears m-1 of its outputs.  [default: grown]",
+                rich_help_panel=MODEL,
+            ),
         ] = None,
-        past_outputs: Annotated[int | None, typer.Option("--past-outputs", help="Past outputs, if not m-1.")] = None,
-        layers: Annotated[int | None, typer.Option("--layers", help="Hidden layers.  [default: 1]")] = None,
-        width: Annotated[int | None, typer.Option("--width", help="Units in each.  [default: 16]")] = None,
+        past_outputs: Annotated[
+            int | None, typer.Option("--past-outputs", help="Past outputs, if not m-1.", rich_help_panel=MODEL)
+        ] = None,
+        layers: Annotated[
+            int | None, typer.Option("--layers", help="Hidden layers.  [default: 1]", rich_help_panel=MODEL)
+        ] = None,
+        width: Annotated[
+            int | None, typer.Option("--width", help="Units in each.  [default: 16]", rich_help_panel=MODEL)
+        ] = None,
         activation: Annotated[
-            str | None, typer.Option("--activation", help="tanh, relu, gelu or auto.  [default: auto]")
+            str | None,
+            typer.Option("--activation", help="tanh, relu, gelu or auto.  [default: auto]", rich_help_panel=MODEL),
         ] = None,
         noise_sigma: Annotated[
-            float | None, typer.Option("--noise-sigma", help="Noise on past outputs.  [default: 0.03]")
+            float | None,
+            typer.Option("--noise-sigma", help="Noise on past outputs.  [default: 0.03]", rich_help_panel=MODEL),
         ] = None,
-        loss: Annotated[str | None, typer.Option("--loss", help="esr or mse.  [default: esr]")] = None,
-        device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-        threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.  [default: all]")] = None,
-        resume: Annotated[
-            str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run's folder, or 'last'.")
+        loss: Annotated[
+            str | None, typer.Option("--loss", help="esr or mse.  [default: esr]", rich_help_panel=MODEL)
         ] = None,
-        runs: Annotated[Path, typer.Option("--runs", help="Where the folders of runs are kept.")] = Path("runs"),
-        as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
-        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what was written.")] = False,
+        output: Annotated[
+            Path | None,
+            typer.Option(
+                "--output", "-o", help="The clone file.  [default: named after what is cloned]", rich_help_panel=OUTPUT
+            ),
+        ] = None,
+        force: Annotated[
+            bool, typer.Option("--force", help="Replace the clone file if it exists.", rich_help_panel=OUTPUT)
+        ] = False,
+        runs: Annotated[
+            Path, typer.Option("--runs", help="Where the folders of runs are kept.", rich_help_panel=OUTPUT)
+        ] = Path("runs"),
+        as_json: Annotated[
+            bool,
+            typer.Option("--json", help="End with one JSON object on standard output.", rich_help_panel=OUTPUT),
+        ] = False,
+        quiet: Annotated[
+            bool, typer.Option("--quiet", "-q", help="Say nothing but what was written.", rich_help_panel=OUTPUT)
+        ] = False,
     ) -> None:
-        """Train a clone of an effect and write it as one ONNX file."""
+        """Train a clone of an effect, or of your own device, and write it as one ONNX file.
+
+        A device is cloned from what went into it and what came out: any two files, or folders of takes. Files named
+        one by one go together in their order; in folders, names such as riff_dry.wav and riff_wet.wav do, or the same
+        name in two folders. Lag, drift and rates are seen to; the end, or a take, is held back to judge the clone by.
+        """
         try:
-            from fxclone_training.train_command import TrainRequest, run_training
+            from fxclone_training.plan import TrainRequest
+            from fxclone_training.train_command import run_training
         except ImportError as error:
             from fxclone.errors import FxcloneError
 
@@ -83,6 +208,8 @@ def register(app: typer.Typer) -> None:
             "target_esr_db": target_esr_db,
             "max_steps": max_steps,
             "seed": seed,
+            "family": family,
+            "tail_s": tail_s,
             "m": m,
             "past_outputs": past_outputs,
             "layers": layers,
@@ -97,7 +224,12 @@ def register(app: typer.Typer) -> None:
                 settings=tuple(settings or ()),
                 preset=preset,
                 dry=tuple(dry or ()),
+                wet=tuple(wet or ()),
                 only_dry=only_dry,
+                lag_samples=lag,
+                align=align,
+                anyway=anyway,
+                channels=channels,
                 output=output,
                 force=force,
                 recipe={name: value for name, value in given.items() if value is not None},

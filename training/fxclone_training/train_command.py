@@ -6,81 +6,26 @@ import json
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from fxclone.audio import valid_sample_rate
-from fxclone.effects import Effect, effect, parse_settings
-from fxclone.errors import CloneFileError, FxcloneError, UsageError
+from fxclone.errors import CloneFileError, FxcloneError
 from fxclone.evaluate import verdict
-from fxclone.pairs import training_and_validation
-from fxclone.paths import check_target
-from fxclone.presets import load_preset
 from fxclone_training.face import Face
-from fxclone_training.family import Model
 from fxclone_training.finish import WrittenClone, finish_best
-from fxclone_training.recipe import Recipe
+from fxclone_training.plan import Plan, TrainRequest, make_plan
+from fxclone_training.reference import Material
 from fxclone_training.runs import RunFolder
 from fxclone_training.session import Moment
 from fxclone_training.trainer import Trained, pick_device, train, use_threads
 
-DEFAULT_SAMPLE_RATE = 48_000
 NO_COPY_DB = -10.0
 """Above this nobody would call it a copy."""
-SHAPE = ("m", "past_outputs", "layers", "width", "activation")
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """The command line, as given."""
-
-    effect: str | None
-    settings: tuple[str, ...]
-    preset: str | None
-    dry: tuple[Path, ...]
-    only_dry: bool
-    output: Path | None
-    force: bool
-    recipe: dict[str, Any]
-    sample_rate: int | None
-    device: str
-    threads: int | None
-    resume: str | None
-    runs: Path
-    as_json: bool
-    quiet: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was settled before any long work starts."""
-
-    reference: Effect
-    recipe: Recipe
-    sample_rate: int
-    dry: tuple[str, ...]
-    only_dry: bool
-    output: Path
-    start: Model | None = None
-    run: RunFolder | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-safe; enough to take the run up again."""
-        return {
-            "effect": self.reference.expression,
-            "recipe": self.recipe.as_dict(),
-            "sample_rate": self.sample_rate,
-            "dry": list(self.dry),
-            "only_dry": self.only_dry,
-            "output": str(self.output),
-        }
 
 
 def run_training(request: TrainRequest) -> None:
@@ -89,19 +34,11 @@ def run_training(request: TrainRequest) -> None:
     threads = use_threads(request.threads)
     pick_device(request.device)
     plan = make_plan(request)
+    material = plan.reference.material(plan.recipe, plan.sample_rate, plan.channels)
+    training, validation, notes = material.training, material.validation, list(material.notes)
+    plan, said = _stopping_at_noise(plan, material)
     recipe = plan.recipe
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        training, validation = training_and_validation(
-            plan.reference,
-            seconds=recipe.sound_s,
-            validation_seconds=recipe.validation_s,
-            sample_rate=plan.sample_rate,
-            seed=recipe.seed,
-            dry=plan.dry or None,
-            mix_generated=not plan.only_dry,
-        )
-    for note in [*(str(entry.message) for entry in caught), *training.notes, *_notes(plan.reference, plan.sample_rate)]:
+    for note in notes + said:
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     run = plan.run or RunFolder.create(request.runs, plan.reference.name, plan.as_dict())
     began = time.perf_counter()
@@ -132,7 +69,8 @@ def run_training(request: TrainRequest) -> None:
     diary.write(lambda: run.draw(result.log, f"{plan.reference.expression}: {result.esr_db:.1f} dB"))
     provenance = {
         **plan.as_dict(),
-        "dry": [Path(path).name for path in plan.dry],  # what it was, not where it lay
+        **plan.reference.provenance(),  # what it was, not where it lay
+        **material.facts,
         "output": plan.output.name,
         "reference": plan.reference.expression,
         "seconds": round(result.seconds, 2),
@@ -152,14 +90,26 @@ def run_training(request: TrainRequest) -> None:
             name=plan.reference.name,
             provenance=provenance,
             force=request.force,
-            latency_samples=plan.reference.latency_samples(plan.sample_rate),
+            latency_samples=material.latency_samples,
             refused=refused,
         )
     except FxcloneError as error:
         # Not lost: the weights are in the run's folder, and a second of training is enough to export them again.
         kept = f"; the weights are kept: fxclone train --resume {run.path} --seconds 1 -o FILE" if diary.works else ""
         raise FxcloneError(f"{error}{kept}") from error
-    _report(request, plan, run, result, written, time.perf_counter() - began)
+    _report(request, plan, material, run, result, written, time.perf_counter() - began)
+
+
+def _stopping_at_noise(plan: Plan, material: Material) -> tuple[Plan, list[str]]:
+    """Training ends where only the recording's noise is left to learn, unless the user chose another end."""
+    floor_db = material.floor_db
+    if floor_db is None or plan.own_target or floor_db <= plan.recipe.target_esr_db:
+        return plan, []
+    target = round(min(0.0, floor_db), 1)
+    recipe = plan.recipe.with_settings({"target_esr_db": target})
+    return replace(plan, recipe=recipe), [
+        f"noise in the recording permits {target:.1f} dB at best; training stops there (--target-esr-db goes on)"
+    ]
 
 
 class _Diary:
@@ -177,73 +127,6 @@ class _Diary:
         except (OSError, FxcloneError) as error:
             self.works = False
             self.console.print(f"note: {self.run.path} is not kept any more: {error}", style="yellow", soft_wrap=True)
-
-
-def make_plan(request: TrainRequest) -> Plan:
-    """Check everything that can be checked at once, so that no long work ends in a usage error."""
-    if request.resume is not None:
-        return _resumed(request)
-    expression, recipe = request.effect, Recipe()
-    if request.preset is not None:
-        preset = load_preset(request.preset)
-        expression = request.effect or preset.effect
-        recipe = recipe.with_settings(preset.recipe)
-    if expression is None:
-        also = f" (the preset {request.preset} has none)" if request.preset else ""
-        raise UsageError(f"no reference effect given{also}; add --effect NAME, see: fxclone effects")
-    reference = effect(expression, parse_settings(request.settings))
-    recipe = recipe.with_settings(request.recipe)
-    if request.only_dry and not request.dry:
-        raise UsageError("--only-dry needs --dry FILE_OR_FOLDER")
-    output = _target(request.output or Path(f"{reference.name}.onnx"), force=request.force)
-    rate = valid_sample_rate(request.sample_rate or DEFAULT_SAMPLE_RATE)
-    return Plan(reference, recipe, rate, tuple(str(path) for path in request.dry), request.only_dry, output)
-
-
-def _resumed(request: TrainRequest) -> Plan:
-    if request.effect or request.preset or request.dry or request.settings or request.sample_rate:
-        raise UsageError("--resume takes effect, preset, sound and rate from the run; leave those options out")
-    for name in SHAPE:
-        if name in request.recipe:
-            raise UsageError(f"--resume takes the model's shape from the run; leave --{name.replace('_', '-')} out")
-    run = RunFolder.open(str(request.resume), request.runs)
-    config = run.config()
-    try:
-        recipe = Recipe().with_settings(config["recipe"]).with_settings(request.recipe)
-        reference = effect(config["effect"])
-        output = request.output or Path(config["output"])
-        dry, only_dry, rate = tuple(config["dry"]), bool(config["only_dry"]), valid_sample_rate(config["sample_rate"])
-        if not all(isinstance(path, str) for path in dry):
-            raise TypeError("dry is not a list of files")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"--resume {request.resume}: its config.json is incomplete ({error}); start anew") from error
-    if output.exists() and not request.force:
-        raise UsageError(f"{output} exists already (this run's own clone?); add --force to replace it, or -o FILE")
-    _target(output, force=request.force)
-    return Plan(reference, recipe, rate, dry, only_dry, output, run.load_weights(), run)
-
-
-def _target(path: Path, *, force: bool) -> Path:
-    target = check_target(path, force=force)
-    if target.suffix.lower() != ".onnx":
-        raise UsageError(f"-o {target}: a clone is an ONNX file; give it a name that ends in .onnx")
-    return target
-
-
-def _notes(reference: Effect, sample_rate: int) -> list[str]:
-    notes = []
-    if reference.time_varying:
-        notes.append(
-            f"{reference.name} varies with time by itself; this model cannot know its phase, expect a rough copy"
-        )
-    if reference.stereo:
-        notes.append(f"{reference.name} has a stereo image; this clone is mono")
-    if reference.tail_s and reference.tail_s > 0.1:
-        notes.append(f"{reference.name} rings for {reference.tail_s:.1f} s; this model remembers milliseconds")
-    latency = reference.latency_samples(sample_rate)
-    if latency:
-        notes.append(f"{reference.name} is {latency} samples late; the clone will be as late")
-    return notes
 
 
 @contextmanager
@@ -266,6 +149,7 @@ def _stop_on_interrupt() -> Iterator[list[bool]]:
 def _report(
     request: TrainRequest,
     plan: Plan,
+    material: Material,
     run: RunFolder,
     result: Trained,
     written: WrittenClone,
@@ -288,6 +172,7 @@ def _report(
         "run": str(run.path),
         "metrics": clone.meta.metrics,
         "certificate": clone.meta.certificate,
+        **material.facts,
     }
     if request.as_json:
         sys.stdout.write(json.dumps(facts, allow_nan=False) + "\n")

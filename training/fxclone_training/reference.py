@@ -1,0 +1,254 @@
+"""What is cloned: an effect that renders whatever it is given, or a recording of a device."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fxclone.effects import Effect, effect
+from fxclone.errors import FxcloneError, UsageError
+from fxclone.pairs import Pair, training_and_validation
+from fxclone.recorded import Recording, Treatment, read_recording
+from fxclone.takes import ROLES, Take
+from fxclone_training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fxclone.check import CheckReport
+
+RECORDED_S = 1200.0
+"""Of a recording so much is used where the recipe says nothing: it cannot be made anew. About 1 GB while it is read."""
+MOST_ROWS = 32
+"""So many takes are described in the clone file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What training needs of a reference.
+
+    Attributes
+    ----------
+    training, validation : Pair
+        They share no take.
+    notes : tuple of str
+        For the user.
+    latency_samples : int
+        How late the wet sound is, and so the clone will be.
+    floor_db : float or None
+        Below this error only noise could be learned; None if unknown.
+    facts : dict
+        JSON-safe: what was measured on the way.
+    """
+
+    training: Pair
+    validation: Pair
+    notes: tuple[str, ...] = ()
+    latency_samples: int = 0
+    floor_db: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Reference(Protocol):
+    """An effect or a recording."""
+
+    @property
+    def name(self) -> str:
+        """Short, and safe in file names."""
+
+    @property
+    def expression(self) -> str:
+        """What it is, in a line."""
+
+    def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
+        """Pairs to train on and to judge by."""
+
+    def stored(self) -> dict[str, Any]:
+        """JSON-safe; `reference_from` makes it again."""
+
+    def provenance(self) -> dict[str, Any]:
+        """JSON-safe: what it was, not where it lay."""
+
+
+@dataclass(frozen=True)
+class EffectReference:
+    """An effect, and the user's own sound to render it over."""
+
+    effect: Effect
+    dry: tuple[str, ...] = ()
+    only_dry: bool = False
+
+    @property
+    def name(self) -> str:
+        """The effect's."""
+        return self.effect.name
+
+    @property
+    def expression(self) -> str:
+        """The effect's, with every setting."""
+        return self.effect.expression
+
+    def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
+        """Render; see `fxclone.pairs.training_and_validation`."""
+        if channels not in ("auto", "mono"):
+            raise UsageError(f"--channels {channels}; clones of effects are mono for now: leave it out")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            training, validation = training_and_validation(
+                self.effect,
+                seconds=recipe.sound_s,
+                validation_seconds=recipe.validation_s,
+                sample_rate=sample_rate,
+                seed=recipe.seed,
+                dry=self.dry or None,
+                mix_generated=not self.only_dry,
+            )
+        notes = (*(str(entry.message) for entry in caught), *training.notes, *self._notes(sample_rate))
+        return Material(training, validation, notes, self.effect.latency_samples(sample_rate))
+
+    def _notes(self, sample_rate: int) -> list[str]:
+        effect, notes = self.effect, []
+        if effect.time_varying:
+            notes.append(
+                f"{effect.name} varies with time by itself; this model cannot know its phase, expect a rough copy"
+            )
+        if effect.stereo:
+            notes.append(f"{effect.name} has a stereo image; this clone is mono")
+        if effect.tail_s and effect.tail_s > 0.1:
+            notes.append(f"{effect.name} rings for {effect.tail_s:.1f} s; this model remembers milliseconds")
+        latency = effect.latency_samples(sample_rate)
+        if latency:
+            notes.append(f"{effect.name} is {latency} samples late; the clone will be as late")
+        return notes
+
+    def stored(self) -> dict[str, Any]:
+        """Expression and files."""
+        return {"effect": self.effect.expression, "dry": list(self.dry), "only_dry": self.only_dry}
+
+    def provenance(self) -> dict[str, Any]:
+        """As stored, without folders."""
+        return {**self.stored(), "dry": [Path(path).name for path in self.dry]}
+
+
+@dataclass(frozen=True)
+class RecordingReference:
+    """Dry files, and what a device made of them."""
+
+    takes: tuple[Take, ...]
+    treatment: Treatment = field(default_factory=Treatment)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """From the wet file's name, or its folder's if there are several."""
+        wet = self.takes[0].wet.resolve()
+        places = [wet.stem, wet.parent.name, wet.parent.parent.name]
+        if len(self.takes) > 1:
+            places = [*places[1:], places[0]]
+        return next((name for name in map(_plain, places) if name), "recording")
+
+    @property
+    def expression(self) -> str:
+        """The names of its wet files."""
+        names = [take.name for take in self.takes]
+        return f"recording {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    @property
+    def sample_rate(self) -> int:
+        """The wet file's own."""
+        return self.takes[0].info[1].sample_rate
+
+    def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
+        """Read, check and align; see `fxclone.recorded.read_recording`."""
+        found = read_recording(
+            self.takes,
+            name=self.name,
+            sample_rate=sample_rate,
+            seconds=recipe.sound_s,
+            validation_seconds=recipe.validation_s,
+            seed=recipe.seed,
+            treatment=self.treatment.with_channels(channels),
+        )
+        caveats = [f"{one.name}: {one.verdict_text}" for one in found.reports if one.verdict != "fine"]
+        alignment = {**found.alignment, "takes": found.alignment["takes"][:MOST_ROWS]}
+        facts = {"alignment": alignment, "check": _check_facts(found)}
+        notes = (*self.notes, *self._rates(sample_rate), *caveats, *found.notes)
+        return Material(found.training, found.validation, notes, 0, facts["check"]["best_esr_db"], facts)
+
+    def _rates(self, sample_rate: int) -> list[str]:
+        rates = sorted({info.sample_rate for take in self.takes for info in take.info} - {sample_rate})
+        return [f"files of {', '.join(map(str, rates))} Hz are resampled to {sample_rate} Hz"] if rates else []
+
+    def stored(self) -> dict[str, Any]:
+        """Files with their digests, and how to treat them."""
+        how = self.treatment
+        return {
+            "takes": [take.as_dict() for take in self.takes],
+            "align": how.align,
+            "lag_samples": how.lag_samples,
+            "anyway": how.anyway,
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """As stored, without folders."""
+        takes = [{**take.as_dict(), "dry": take.dry.name, "wet": take.wet.name} for take in self.takes[:MOST_ROWS]]
+        return {**self.stored(), "takes": takes}
+
+
+def reference_from(stored: Mapping[str, Any]) -> Reference:
+    """Make again what a run was about.
+
+    Raises
+    ------
+    FxcloneError
+        If a file is missing or has changed.
+    KeyError, TypeError, ValueError
+        If ``stored`` is not what `Reference.stored` gave.
+    """
+    if "takes" not in stored:
+        dry = tuple(stored["dry"])
+        if not all(isinstance(path, str) for path in dry):
+            raise TypeError("dry is not a list of files")
+        return EffectReference(effect(stored["effect"]), dry, bool(stored["only_dry"]))
+    takes = []
+    for entry in stored["takes"]:
+        take = Take(Path(entry["dry"]), Path(entry["wet"]))
+        for path, now, then in zip((take.dry, take.wet), take.digests, _digests(entry), strict=True):
+            if now != then:
+                raise FxcloneError(f"{path} has changed since this run began; put the old file back, or start anew")
+        takes.append(take)
+    if not takes:
+        raise ValueError("no takes")
+    lag = stored["lag_samples"]
+    treatment = Treatment(bool(stored["align"]), None if lag is None else float(lag), bool(stored["anyway"]))
+    return RecordingReference(tuple(takes), treatment)
+
+
+def _digests(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return str(entry["dry_digest"]), str(entry["wet_digest"])
+
+
+def _check_facts(found: Recording) -> dict[str, Any]:
+    """The worst verdict, and the lowest error that noise permits in any take."""
+    order = ("fine", "usable", "unusable")
+    worst = max(found.reports, key=lambda one: order.index(one.verdict))
+    floors = [one.best_esr_db for one in found.reports if one.best_esr_db is not None]
+    return {
+        "verdict": worst.verdict,
+        "verdict_text": worst.verdict_text,
+        "best_esr_db": min(floors) if len(floors) == len(found.reports) else None,
+        "takes": [_row(one) for one in found.reports[:MOST_ROWS]],
+    }
+
+
+def _row(report: CheckReport) -> dict[str, Any]:
+    return {"wet": report.name, "verdict": report.verdict, "best_esr_db": report.best_esr_db}
+
+
+def _plain(name: str) -> str:
+    """A name without the word for the side, and without what file names cannot hold."""
+    words: Sequence[str] = [role[1] for role in ROLES]
+    name = re.sub(rf"(?i)(?<![a-z])({'|'.join(words)})(?![a-z])", "", name)
+    return re.sub(r"[^\w.]+|_{2,}", "-", name).strip("-._")[:80]
