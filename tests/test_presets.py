@@ -23,6 +23,46 @@ def test_every_preset_renders_sound_at_a_sane_level(rng) -> None:
         assert preset.description
 
 
+@pytest.mark.parametrize(
+    ("name", "shortest_s", "longest_s", "linear"),
+    [
+        ("room", 0.5, 1.5, True),
+        ("plate", 1.0, 3.0, True),
+        ("hall", 2.5, 6.0, True),
+        ("slapback", 0.2, 0.5, True),
+        ("echo", 1.5, 4.0, True),
+        ("dotted-echo", 1.5, 4.0, True),
+        ("long-echo", 15.0, 30.0, True),
+        ("drive-reverb", 0.8, 2.0, False),
+        ("amp-cabinet", 0.02, 0.06, False),
+    ],
+)
+def test_presets_with_a_long_memory_ring_as_long_as_they_say(rng, name, shortest_s, longest_s, linear) -> None:
+    made = effect(load_preset(name).effect or "")
+    assert made.tail_s is not None
+    assert shortest_s <= made.tail_s <= longest_s
+    assert made.linear is linear
+    rate = 16_000
+    heard = rate // 2
+    dry = np.zeros((1, heard + round((made.tail_s + 1) * rate)), np.float32)
+    dry[:, :heard] = 0.2 * rng.standard_normal(heard)
+    wet = made.render(dry, rate)[0].astype(float)
+    loud = np.sqrt(np.mean(wet[:heard] ** 2))
+    end = heard + round(made.tail_s * rate)
+    assert np.sqrt(np.mean(wet[end:] ** 2)) < 3e-3 * loud
+    # and it does ring: a third of that time after the end it is not over
+    rings = np.abs(wet[heard + round(made.tail_s / 3 * rate) : end]).max()
+    assert rings > 1e-3 * loud
+
+
+@pytest.mark.parametrize("name", ["room", "plate", "hall", "drive-reverb"])
+def test_reverb_presets_are_wide(rng, name) -> None:
+    dry = np.repeat((0.2 * rng.standard_normal((1, 24_000))).astype(np.float32), 2, axis=0)
+    left, right = effect(load_preset(name).effect or "").render(dry, 48_000)
+    assert np.abs(np.corrcoef(left, right)[0, 1]) < 0.98
+    assert np.sqrt(np.mean((left - right) ** 2)) > 0.05 * np.sqrt(np.mean(left**2))
+
+
 def test_seed_presets_are_the_notebook() -> None:
     for name, expression in {
         "seed": None,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fxclone.audio import Audio, db_to_gain
+from fxclone.effects import cabinet
 from fxclone.effects.spec import EffectSpec, RenderFn, Setting
 
 _Samples = npt.NDArray[np.float64]
@@ -173,5 +174,18 @@ EFFECTS: tuple[EffectSpec, ...] = (
         _ringmod,
         linear=True,
         time_varying=True,
+    ),
+    EffectSpec(
+        "cabinet",
+        "Guitar loudspeaker in its box, before a microphone.",
+        (
+            Setting("size_inch", 12.0, 6.0, 15.0, "inch", "Loudspeaker: larger sounds deeper."),
+            Setting("brightness", 0.5, 0.0, 1.0, "", "Microphone from the cone's edge (0) to its middle (1)."),
+            Setting("distance_cm", 5.0, 1.0, 200.0, "cm", "Microphone distance: near is full, far is dull and roomy."),
+        ),
+        cabinet.build,
+        linear=True,
+        time_varying=False,
+        tail_s=cabinet.LENGTH_S,
     ),
 )
