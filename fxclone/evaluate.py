@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from fxclone.alignment import align_pair, apply_alignment
 from fxclone.audio import Audio, fit_channels, gain_to_db, peak, rms
 from fxclone.errors import UsageError
 from fxclone.files import find_sounds, read_sound
@@ -34,6 +35,8 @@ VERDICTS = (
 """ESR limits and words: those of Neural Amp Modeler's trainer, with finer steps below."""
 
 
+IN_STEP_SAMPLES = 0.05
+"""A recording whose lag is smaller is not moved."""
 SILENT_REFERENCE_RMS = 1e-6
 """A reference below this level, -120 dBFS, counts as silent."""
 SILENT_CLONE_DBFS = -90.0
@@ -74,6 +77,10 @@ class Evaluation:
         Every figure.
     shift_samples : int
         By how much the estimate was moved earlier because of latencies that the clone or the effect declares.
+    wet_lag_samples : float or None
+        How late a recording is against the clone, which was taken out before the two were compared; None if unknown.
+    latency_removed_samples : float or None
+        How much of that was taken out of the recording that the clone was trained on.
     notes : tuple of str
         What the user should hear about.
     """
@@ -85,6 +92,8 @@ class Evaluation:
     comparison: Comparison
     shift_samples: int = 0
     notes: tuple[str, ...] = ()
+    wet_lag_samples: float | None = None
+    latency_removed_samples: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -97,6 +106,8 @@ class Evaluation:
             "dry": self.name,
             **self.comparison.as_dict(),
             "shift_samples": self.shift_samples,
+            "wet_lag_samples": self.wet_lag_samples,
+            "latency_removed_samples": self.latency_removed_samples,
             "verdict": self.verdict,
             "notes": list(self.notes),
         }
@@ -183,16 +194,7 @@ def evaluate_pair(
     """
     found = list(notes)
     estimate = run_free(processor, dry, sample_rate, progress)
-    if wet.shape[0] != estimate.shape[0]:
-        if min(wet.shape[0], estimate.shape[0]) != 1:
-            raise UsageError(
-                f"{name}: the clone gives {estimate.shape[0]} channels, the reference has {wet.shape[0]}; "
-                "expected the same"
-            )
-        found.append(
-            f"{name}: the reference has {wet.shape[0]} channels, the clone {estimate.shape[0]}; compared in mono"
-        )
-        wet, estimate = fit_channels(wet, 1), fit_channels(estimate, 1)
+    wet, estimate = _as_many_channels(wet, estimate, name, found)
     own, theirs = processor.latency_samples, effect_latency_samples
     shifts = {0: None, own: None, own - theirs: None, -theirs: None}
     shift = min(shifts, key=lambda s: esr(wet, _shifted(estimate, s))) if len(shifts) > 1 else 0
@@ -224,19 +226,73 @@ def _shifted(sound: Audio, earlier: int) -> Audio:
     return out
 
 
-def evaluate_files(processor: Processor, sample_rate: int, dry: Path, wet: Path, **options: Any) -> Evaluation:
-    """Evaluate against a recording: two files, which start together. See `evaluate_pair`."""
+def evaluate_files(
+    processor: Processor,
+    sample_rate: int,
+    dry: Path,
+    wet: Path,
+    *,
+    align: bool = True,
+    latency_removed_samples: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Evaluate against a recording: two files, of any rates and lengths.
+
+    The recording may be late, as the one was that the clone was trained on: its lag against what the clone plays is
+    measured, and taken out if the two then are closer. So a lag is no error here; it is reported beside the figures.
+
+    Parameters
+    ----------
+    processor : Processor
+        The clone.
+    sample_rate : int
+        In Hz; the clone's own.
+    dry, wet : Path
+        What went into the device, and what came out.
+    align : bool
+        Whether lag and drift are taken out.
+    latency_removed_samples : float or None
+        How much was taken out of the training recording, at the clone's rate.
+    progress : callable or None
+        See `run_free`.
+    """
     notes: list[str] = []
-    x = _read(dry, sample_rate, notes)
+    x = _fit_input(processor, _read(dry, sample_rate, notes))
     y = _read(wet, sample_rate, notes)
-    x = _fit_input(processor, x)
-    length = min(x.shape[1], y.shape[1])
     if abs(x.shape[1] - y.shape[1]) > 0.01 * sample_rate:
         notes.append(
             f"{dry.name} is {x.shape[1] / sample_rate:.2f} s long and {wet.name} {y.shape[1] / sample_rate:.2f} s; "
             "compared as far as both go"
         )
-    return evaluate_pair(processor, x[:, :length], y[:, :length], sample_rate, name=dry.name, notes=notes, **options)
+    length = min(x.shape[1], y.shape[1])
+    removed = latency_removed_samples
+    if not align:
+        plain = evaluate_pair(
+            processor, x[:, :length], y[:, :length], sample_rate, name=dry.name, notes=notes, progress=progress
+        )
+        return replace(plain, latency_removed_samples=removed)
+    estimate = run_free(processor, x, sample_rate, progress)
+    y, estimate = _as_many_channels(y, estimate, dry.name, notes)
+    found = align_pair(estimate, y, sample_rate) if np.isfinite(estimate).all() else None
+    sounds = x[:, :length], y[:, :length], estimate[:, :length]
+    if found is not None and math.isfinite(found.lag_samples) and abs(found.lag_samples) >= IN_STEP_SAMPLES:
+        moved = apply_alignment(np.concatenate([estimate, x]), y, sample_rate, found, margin_samples=0.0)
+        both = moved.dry[: estimate.shape[0]], moved.dry[estimate.shape[0] :]
+        if esr(moved.wet, both[0]) < esr(sounds[1], sounds[2]):
+            sounds = both[1], moved.wet, both[0]
+            notes.append(_lag_in_words(wet.name, found.lag_samples, removed))
+    x, y, estimate = sounds
+    if rms(y) < SILENT_REFERENCE_RMS:
+        notes.append(f"{dry.name}: the reference is silent (below -120 dBFS), so the figures say little")
+    lag = found.lag_samples if found is not None and math.isfinite(found.lag_samples) else None
+    comparison = _compare(y, estimate, sample_rate, x)
+    return Evaluation(dry.name, x, y, estimate, comparison, 0, tuple(notes), lag, removed)
+
+
+def _lag_in_words(name: str, lag: float, removed: float | None) -> str:
+    side = "late" if lag > 0 else "early"
+    trained = "" if removed is None else f"; training removed {removed:.1f}"
+    return f"{name} is {abs(lag):.1f} samples {side} against the clone{trained}; compared without that"
 
 
 def evaluate_effect(
@@ -251,6 +307,17 @@ def evaluate_effect(
     return evaluate_pair(
         processor, x, y, sample_rate, name=dry.name, notes=notes, effect_latency_samples=late, **options
     )
+
+
+def _as_many_channels(wet: Audio, estimate: Audio, name: str, notes: list[str]) -> tuple[Audio, Audio]:
+    """Both in mono, with a note, if one of them is."""
+    there, ours = wet.shape[0], estimate.shape[0]
+    if there == ours:
+        return wet, estimate
+    if min(there, ours) != 1:
+        raise UsageError(f"{name}: the clone gives {ours} channels, the reference has {there}; expected the same")
+    notes.append(f"{name}: the reference has {there} channels, the clone {ours}; compared in mono")
+    return fit_channels(wet, 1), fit_channels(estimate, 1)
 
 
 def total_of(evaluations: Sequence[Evaluation]) -> Comparison:
@@ -268,25 +335,6 @@ def total_of(evaluations: Sequence[Evaluation]) -> Comparison:
 def dry_files(paths: Sequence[Path]) -> list[Path]:
     """List the files to evaluate on; see `fxclone.files.find_sounds`."""
     return find_sounds(paths)
-
-
-def parse_settings(assignments: Sequence[str]) -> Mapping[str, str]:
-    """Split each ``name=value``.
-
-    Raises
-    ------
-    UsageError
-        If one has no ``=``, or a name comes twice.
-    """
-    settings: dict[str, str] = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise UsageError(f"--set {text}; expected name=value, such as --set drive=5")
-        if name.strip() in settings:
-            raise UsageError(f"--set {name.strip()} is given twice; give it once")
-        settings[name.strip()] = value.strip()
-    return settings
 
 
 def _read(path: Path, sample_rate: int, notes: list[str]) -> Audio:

@@ -11,7 +11,7 @@ import fxclone.clone
 from fxclone import cli
 from fxclone.commands import evaluate as command
 from fxclone.errors import FxcloneError, UsageError
-from fxclone.evaluate import evaluate_effect, evaluate_files, evaluate_pair, parse_settings, total_of, verdict
+from fxclone.evaluate import evaluate_effect, evaluate_files, evaluate_pair, total_of, verdict
 from fxclone.files import write_sound
 
 RATE = 48_000
@@ -94,8 +94,7 @@ def test_an_undeclared_delay_is_reported(dry, tmp_path):
     assert result.comparison.esr > 1
 
 
-def test_files_of_other_rates_and_lengths(dry, tmp_path):
-    low = np.convolve(dry[0], np.hanning(9) / 4, "same").astype(np.float32)[None]
+def test_files_of_other_rates_and_lengths(low, tmp_path):
     x = write_sound(tmp_path / "x.wav", low, 44_100, subtype="float")
     y = write_sound(tmp_path / "y.wav", 0.5 * low[:, :30_000], 44_100, subtype="float")
     result = evaluate_files(Gain(0.5), RATE, x, y)
@@ -125,11 +124,52 @@ def test_the_total_weighs_every_sample_alike(dry, tmp_path):
     assert total_of([loud]) is loud.comparison
 
 
-def test_settings_are_split(dry):
-    assert parse_settings(["drive=5", "mode = soft"]) == {"drive": "5", "mode": "soft"}
-    for bad in (["drive"], ["=5"], ["drive="], ["drive=5", "drive=6"]):
-        with pytest.raises(UsageError):
-            parse_settings(bad)
+def delayed(sound, samples):
+    """Late by any number of samples: a phase ramp over a longer, silent-ended sound."""
+    size = 2 * sound.shape[1]
+    ramp = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size * samples)
+    return np.fft.irfft(np.fft.rfft(sound, size) * ramp, size).astype(np.float32)
+
+
+@pytest.fixture
+def low(dry):
+    """Sound without the highest octave, which no interpolation keeps."""
+    return np.convolve(dry[0], np.hanning(9) / 4, "same").astype(np.float32)[None]
+
+
+def test_the_lag_of_a_recording_is_measured_again_and_no_error(low, tmp_path):
+    x = write_sound(tmp_path / "x.wav", low, RATE, subtype="float")
+    y = write_sound(tmp_path / "y.wav", -0.5 * delayed(low, 706.3), RATE, subtype="float")
+    result = evaluate_files(Gain(-0.5), RATE, x, y, latency_removed_samples=706.31)
+    assert result.wet_lag_samples == pytest.approx(706.3, abs=0.05)
+    assert result.latency_removed_samples == 706.31
+    assert result.comparison.esr_db < -40
+    assert result.comparison.lag_samples == pytest.approx(0.0, abs=0.05)
+    assert result.comparison.samples == 40_000
+    said = "y.wav is 706.3 samples late against the clone; training removed 706.3; compared without that"
+    assert said in result.notes
+    as_it_lies = evaluate_files(Gain(-0.5), RATE, x, y, align=False)
+    assert as_it_lies.comparison.esr > 1
+    assert as_it_lies.wet_lag_samples is None
+    assert as_it_lies.comparison.lag_samples == pytest.approx(-706.3, abs=0.05)
+
+
+def test_a_recording_in_step_is_not_touched(dry, tmp_path):
+    x = write_sound(tmp_path / "x.wav", dry, RATE, subtype="float")
+    y = write_sound(tmp_path / "y.wav", 0.5 * dry, RATE, subtype="float")
+    result = evaluate_files(Gain(0.5), RATE, x, y)
+    assert result.comparison.esr_db == -200
+    assert result.wet_lag_samples == 0
+    assert result.notes == ()
+
+
+def test_a_silent_recording_has_no_lag(dry, tmp_path):
+    x = write_sound(tmp_path / "x.wav", dry, RATE, subtype="float")
+    y = write_sound(tmp_path / "y.wav", 0 * dry, RATE, subtype="float")
+    result = evaluate_files(Gain(0.5), RATE, x, y)
+    assert result.wet_lag_samples is None
+    assert result.verdict.startswith("sounds where the reference is silent")
+    json.dumps(result.as_dict(), allow_nan=False)
 
 
 def test_the_picture(dry, tmp_path):
@@ -177,6 +217,27 @@ def test_json_is_one_object_with_every_key(fxclone_, dry):
     assert len(answer["files"]) == 1
 
 
+def test_folders_of_takes(fxclone_, dry, tmp_path):
+    for name, gain, late in (("one", 0.5, 30), ("two", 0.45, 30)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        wet = np.pad(gain * dry, ((0, 0), (late, 0)))
+        write_sound(tmp_path / "in" / f"{name}.wav", dry, RATE, subtype="float")
+        write_sound(tmp_path / "out" / f"{name}_wet.flac", wet, RATE, subtype="24")
+    code, out, err = fxclone_("--dry", "in", "--wet", "out", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert [one["dry"] for one in answer["files"]] == ["one.wav", "two.wav"]
+    assert answer["wet_lag_samples"] == pytest.approx(30, abs=0.05)
+    assert answer["latency_removed_samples"] is None
+    assert answer["samples"] == 80_000
+    assert answer["files"][1]["esr_db"] == pytest.approx(-19.08, abs=0.05)
+    code, out, err = fxclone_("--dry", "in", "--wet", "out")
+    assert out.splitlines()[-1] == "the recording is 30.0 samples late against the clone"
+    code, out, err = fxclone_("--dry", "in", "--wet", "out", "--no-align", "--json")
+    assert json.loads(out)["lag_samples"] == pytest.approx(-30, abs=0.05)
+
+
 def test_a_report_for_people(fxclone_, dry):
     write_sound("a.wav", dry, RATE, subtype="float")
     write_sound("b.wav", dry[:, :10_000], 44_100, subtype="float")
@@ -198,7 +259,7 @@ def test_wrong_use(fxclone_, dry, tmp_path):
         (("--dry", "a.wav"), 2, "either --wet FILE or --effect"),
         (("--dry", "a.wav", "--wet", "b.wav", "--effect", "gain"), 2, "one of them"),
         (("--dry", "a.wav", "--wet", "b.wav", "--set", "x=1"), 2, "--set"),
-        (("--dry", "a.wav", "--dry", "b.wav", "--wet", "b.wav"), 2, "one --dry"),
+        (("--dry", "a.wav", "--dry", "b.wav", "--wet", "b.wav"), 2, "2 dry and 1 wet"),
         (("--dry", "gone.wav", "--wet", "b.wav"), 1, "does not exist"),
         (("--dry", "a.wav", "--effect", "nonsense"), 2, "no effect"),
         (("--dry", "a.wav", "--wet", "b.wav", "--plot", "a.wav"), 2, "--force"),

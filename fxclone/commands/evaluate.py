@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,11 +24,17 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[Path, typer.Option("--model", "-m", help="Clone file.")],
     dry: Annotated[list[Path], typer.Option(help="Input sound: a file or a folder; may be given several times.")],
-    wet: Annotated[Path | None, typer.Option(help="What the real effect made of it, for one --dry file.")] = None,
+    wet: Annotated[
+        list[Path] | None,
+        typer.Option(help="What the real device made of it: a file for each --dry file, or a folder."),
+    ] = None,
     effect: Annotated[
         str | None, typer.Option(help="Reference effect instead of --wet: tanh, tanh(drive=5) ...")
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="name=value of the effect.")] = None,
+    align: Annotated[
+        bool, typer.Option("--align/--no-align", help="Move --wet to where the clone plays, or not.")
+    ] = True,
     plot: Annotated[Path | None, typer.Option(help="Draw the evaluation into this PNG.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the picture if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -35,38 +42,44 @@ def evaluate(
     """Compare a clone with its reference.
 
     The clone runs free over each whole file, from a fresh state, fed only the dry sound; all of its output is compared.
-    Everything runs at the clone's sample rate.
+    Everything runs at the clone's sample rate. A recording's own lag is measured, reported, and taken out.
     """
     from fxclone.clone import load_clone
+    from fxclone.effects import effect as make_effect
+    from fxclone.effects import parse_settings
     from fxclone.errors import UsageError
-    from fxclone.evaluate import dry_files, evaluate_effect, evaluate_files, parse_settings, total_of, verdict
+    from fxclone.evaluate import dry_files, evaluate_effect, evaluate_files, total_of, verdict
     from fxclone.paths import check_target
+    from fxclone.takes import find_takes
 
-    if (wet is None) == (effect is None):
+    if bool(wet) == (effect is not None):
         raise UsageError("expected either --wet FILE or --effect NAME, one of them")
     if setting and effect is None:
         raise UsageError("--set belongs to --effect; leave it out with --wet")
     if plot is not None:
         check_target(plot, force=force)
     clone = load_clone(model)
-    files = dry_files(dry)
-    if wet is not None:
-        if len(files) != 1:
-            raise UsageError(f"--wet goes with one --dry file; there are {len(files)}")
-        results = [evaluate_files(clone, clone.sample_rate, files[0], wet)]
+    results, notes = [], []
+    if wet:
+        takes, notes = find_takes(dry, wet)
+        removed = _latency_removed(clone)
+        for number, take in enumerate(takes, 1):
+            _count(number, len(takes), take.name, quiet=as_json)
+            results.append(
+                evaluate_files(
+                    clone, clone.sample_rate, take.dry, take.wet, align=align, latency_removed_samples=removed
+                )
+            )
     else:
-        from fxclone.effects import effect as make_effect
-
         reference = make_effect(effect or "", parse_settings(setting or []))
-        results = []
+        files = dry_files(dry)
         for number, path in enumerate(files, 1):
-            if sys.stderr.isatty() and len(files) > 1 and not as_json:
-                sys.stderr.write(f"\r{number} of {len(files)}: {path.name}\x1b[K")
+            _count(number, len(files), path.name, quiet=as_json)
             results.append(evaluate_effect(clone, clone.sample_rate, path, reference))
-        if sys.stderr.isatty() and len(files) > 1 and not as_json:
-            sys.stderr.write("\r\x1b[K")
         if not reference.deterministic:
-            sys.stderr.write("fxclone: note: two renders of this effect differ, so no clone can reach a low ESR\n")
+            notes.append("two renders of this effect differ, so no clone can reach a low ESR")
+    for note in notes:
+        sys.stderr.write(f"fxclone: note: {note}\n")
     for result in results:
         for note in result.notes:
             sys.stderr.write(f"fxclone: note: {note}\n")
@@ -80,8 +93,9 @@ def evaluate(
     if as_json:
         answer = {
             "model": str(model),
-            "reference": str(wet) if wet is not None else reference.expression,
+            "reference": ", ".join(map(str, wet)) if wet else reference.expression,
             **total.as_dict(),
+            **(_lags(results) if wet else {}),
             "verdict": verdict(total),
             "files": [result.as_dict() for result in results],
         }
@@ -91,6 +105,43 @@ def evaluate(
         typer.echo(_table(results))
         typer.echo("")
     typer.echo(_report(total, files=len(results)))
+    if wet:
+        typer.echo(_lag_line(results))
+
+
+def _count(number: int, files: int, name: str, *, quiet: bool) -> None:
+    if quiet or files == 1 or not sys.stderr.isatty():
+        return
+    sys.stderr.write(f"\r{number} of {files}: {name}\x1b[K")
+    if number == files:
+        sys.stderr.write("\r\x1b[K")
+
+
+def _latency_removed(clone: object) -> float | None:
+    """What training took out of its recording, in samples at the clone's rate; None if it was made of no recording."""
+    training = getattr(getattr(clone, "meta", None), "training", {})
+    alignment = training.get("alignment") if isinstance(training, dict) else None
+    removed = alignment.get("latency_removed_samples") if isinstance(alignment, dict) else None
+    return float(removed) if isinstance(removed, int | float) and math.isfinite(removed) else None
+
+
+def _lags(results: list[Evaluation]) -> dict[str, float | None]:
+    """How late the recordings are against the clone (the median), and how late the training's was."""
+    found = [result.wet_lag_samples for result in results if result.wet_lag_samples is not None]
+    return {
+        "wet_lag_samples": statistics.median(found) if found else None,
+        "latency_removed_samples": results[0].latency_removed_samples,
+    }
+
+
+def _lag_line(results: list[Evaluation]) -> str:
+    lags = _lags(results)
+    wet, removed = lags["wet_lag_samples"], lags["latency_removed_samples"]
+    if wet is None:
+        return "the lag between the recording and the clone was not measured"
+    side = "early" if round(wet, 1) < 0 else "late"
+    trained = "" if removed is None else f"; training removed {removed:.1f}"
+    return f"the recording is {abs(wet):.1f} samples {side} against the clone{trained}"
 
 
 def _db(value: float) -> str:
