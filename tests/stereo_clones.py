@@ -10,7 +10,9 @@ from scipy.signal import fftconvolve, lfilter
 from fxclone.audio import fit_channels
 from fxclone.clone_meta import CloneMeta, SelfTest
 from fxclone.signals import training_sound
-from fxclone_export.graph import Scan, StreamingGraph
+from fxclone_export.delay_line import DelayLines, feedback_delay
+from fxclone_export.graph import StreamingGraph
+from fxclone_export.partitioned import convolve
 from fxclone_export.write import write_clone
 
 RATE = 48_000
@@ -39,11 +41,7 @@ def fir_clone(path: Path, taps, *, sample_rate=RATE) -> Path:
     taps = np.asarray(taps, np.float64)
     channels_out, channels_in, length = taps.shape
     graph = StreamingGraph(channels_in)
-    heard = graph.with_history("audio", length - 1, channels=channels_in)
-    batch = graph.const(np.array([0]))
-    kernel = graph.const(taps[:, :, ::-1], "taps")
-    wet = graph.op("Conv", graph.op("Unsqueeze", heard, batch), kernel)
-    graph.output(graph.op("Squeeze", wet, batch), channels_out)
+    graph.output(convolve(graph, "audio", taps), channels_out)
     return _write(
         graph,
         path,
@@ -55,32 +53,20 @@ def fir_clone(path: Path, taps, *, sample_rate=RATE) -> Path:
     )
 
 
-def echo_clone(path: Path, delay_samples: int, feedback: float, *, sample_rate=RATE, tail_samples=None) -> Path:
-    """y[n] = x[n] + w[n], w[n] = x[n-d] + feedback w[n-d]: echoes, mono, with the delay line as a state."""
+def echo_clone(path: Path, delay_samples: int, feedback: float, *, sample_rate=RATE) -> Path:
+    """y[n] = x[n] + w[n], w[n] = x[n-d] + feedback w[n-d]: mono echoes, whose tail ends 80 dB down."""
+    line = DelayLines(delay_samples, np.ones((1, 1, 1)), np.full((1, 1, 1), feedback), np.ones((1, 1)))
     graph = StreamingGraph()
-    row = graph.op("Transpose", "audio", perm=[1, 0])
-    body = Scan(["line_in", "x_in"])
-    zero, one = graph.const(np.array([0])), graph.const(np.array([1]))
-    oldest = body.op("Slice", "line_in", zero, one)
-    enters = body.op("Add", "x_in", body.op("Mul", oldest, graph.const(np.float32([feedback]))))
-    rest = body.op("Slice", "line_in", one, graph.const(np.array([np.iinfo(np.int64).max])))
-    line = body.op("Concat", rest, enters, axis=0)
-    body.outputs = [line, body.op("Unsqueeze", body.op("Add", "x_in", oldest), zero)]
-    (wet,) = graph.scan({"line": (delay_samples,)}, [(row, 1)], body, [1])
-    graph.output(graph.op("Transpose", graph.op("Squeeze", wet, one), perm=[1, 0]))
-    if tail_samples is None:
-        repeats = 1 + (int(np.ceil(np.log(1e-4) / np.log(feedback))) if feedback else 0)
-        tail_samples = repeats * delay_samples
-    poles = np.zeros(delay_samples + 1)
-    poles[0], poles[-1] = 1.0, -feedback
-    zeros = np.zeros(delay_samples + 1)
-    zeros[-1] = 1.0
+    graph.output(graph.op("Add", "audio", feedback_delay(graph, "audio", [line])))
+    repeats = 1 + int(np.ceil(np.log(1e-4) / np.log(feedback)))
+    poles, zeros = np.eye(2, delay_samples + 1) * [[1.0], [0.0]]
+    poles[-1], zeros[-1] = -feedback, 1.0
     return _write(
         graph,
         path,
         lambda dry: (dry + lfilter(zeros, poles, dry.astype(np.float64))).astype(np.float32),
         sample_rate=sample_rate,
-        tail_samples=tail_samples,
+        tail_samples=repeats * delay_samples,
     )
 
 

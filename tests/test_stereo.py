@@ -179,7 +179,7 @@ def test_info_says_the_channels(clones):
         "48000 Hz, mono to stereo",
         "48000 Hz, stereo",
     ]
-    assert "a sample of mono to stereo in blocks of 64" in rows["wide"]["cost here"]
+    assert "a sample in blocks of 64, mono to stereo: 21 x real time" in rows["wide"]["cost here"]
 
 
 # Playing

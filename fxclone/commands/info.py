@@ -65,7 +65,7 @@ def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
         ("sound", f"{meta.sample_rate} Hz, {channels}"),
         ("latency", f"{meta.latency_samples} samples"),
         ("tail", _seconds(meta.tail_samples / meta.sample_rate)),
-        ("cost here", f"{cost:.2f} us a sample of {channels} in blocks of 64: {_speed(budget / cost)}"),
+        ("cost here", f"{cost:.2f} us a sample in blocks of 64, {channels}: {_speed(budget / cost)}"),
     ]
     if "esr_db" in metrics:
         error = f"{metrics['esr_db']:.1f} dB" if _is_number(metrics["esr_db"]) else "unknown"

@@ -46,7 +46,7 @@ def impulse_response(settings: Settings, sample_rate: int) -> _Samples:
     """
     samples = max(16, round(LENGTH_S * sample_rate))
     points = 1 << int(np.ceil(np.log2(16 * samples)))
-    hz = np.fft.rfftfreq(points, 1 / sample_rate)
+    hz = np.asarray(np.fft.rfftfreq(points, 1 / sample_rate), dtype=np.float64)
     direct = _minimum_phase(_curve_db(hz, settings), points)[:samples]
     response = direct.copy()
     for seconds, gain in _reflections(settings):
@@ -78,7 +78,8 @@ def _curve_db(hz: _Samples, settings: Settings) -> _Samples:
         db += _bell(f, 520.0 * np.sqrt(scale) * 1.17**mode, (2.5, -3.5, 1.5, -2.0, 3.0)[mode % 5], 0.03)
     db -= 10 * np.log10(1 + (f / (4300.0 + 1800.0 * bright)) ** 14)  # 42 dB per octave above
     db -= 0.6 * (1 - near) * (f / 4000.0)  # the further away, the duller
-    return np.maximum(db, FLOOR_DB)
+    curve: _Samples = np.maximum(db, FLOOR_DB)
+    return curve
 
 
 def _bell(f: _Samples, centre_hz: float, gain_db: float, octaves: float) -> _Samples:
