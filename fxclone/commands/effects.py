@@ -23,26 +23,59 @@ def register(app: typer.Typer) -> None:
     @app.command("effects", help="List the reference effects, or show one: its settings and what is known of it.")
     def effects(
         name: Annotated[
-            str | None, typer.Argument(help='An effect, a preset, or a chain: "highpass > tanh(drive=8)".')
+            str | None,
+            typer.Argument(help='An effect, a preset, a plugin (vst3:NAME_OR_PATH), or a chain: "highpass > tanh".'),
         ] = None,
         assignments: Annotated[
             list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; may be repeated.")
         ] = None,
+        plugins: Annotated[bool, typer.Option("--plugins", help="List the plugins in the standard folders.")] = False,
+        measure: Annotated[
+            bool,
+            typer.Option("--measure", help="Measure a plugin: latency, repeatability, block sizes; takes seconds."),
+        ] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     ) -> None:
-        if name is None:
-            _list_all(assignments or [], as_json)
+        if plugins:
+            _list_plugins(name, as_json)
+        elif name is None:
+            _list_all(assignments or [], measure, as_json)
         else:
-            _show_one(name, assignments or [], as_json)
+            _show_one(name, assignments or [], measure, as_json)
 
 
-def _list_all(assignments: list[str], as_json: bool) -> None:
+def _list_plugins(name: str | None, as_json: bool) -> None:
+    from fxclone.effects.plugin_find import SUFFIXES, installed_plugins, plugin_folders
+    from fxclone.errors import UsageError
+
+    if name is not None:
+        raise UsageError(f"--plugins lists all of them; for one: fxclone effects {_shell_quoted(name)}")
+    found = installed_plugins()
+    folders = [str(folder) for scheme in SUFFIXES for folder in plugin_folders(scheme)]
+    if as_json:
+        rows = [{"name": a.path.stem, "effect": f"{a.scheme}:{a.path.stem}", "path": str(a.path)} for a in found]
+        _print_json({"plugins": rows, "folders": folders})
+        return
+    console = _console()
+    if found:
+        entries = [(f"{a.scheme}:{a.path.stem}", str(a.path)) for a in found]
+        console.print(_table(console, "", ("plugin", "where"), entries))
+    else:
+        console.print("There are no plugins in the standard folders.")
+    console.print(f"Looked in {', '.join(folders)}; any other: vst3:/path/Plugin.vst3", soft_wrap=True)
+    if found:
+        console.print(f"One of them with its settings: fxclone effects {_shell_quoted(entries[0][0])}")
+
+
+def _list_all(assignments: list[str], measure: bool, as_json: bool) -> None:
     from fxclone.effects import available_effects
     from fxclone.errors import UsageError
     from fxclone.presets import available_presets
 
     if assignments:
         raise UsageError("--set needs an effect; write it like: fxclone effects tanh --set drive=8")
+    if measure:
+        raise UsageError("--measure needs a plugin; write it like: fxclone effects vst3:NAME --measure")
     specs, presets = available_effects(), available_presets()
     if as_json:
         _print_json(
@@ -63,9 +96,10 @@ def _list_all(assignments: list[str], as_json: bool) -> None:
     console.print(_table(console, "presets", ("preset", "what it is", "gives"), rows))
     console.print("Traits: linear; moving: it changes with time; stereo: channels differ; late: it has latency.")
     console.print("One of them with its settings: fxclone effects NAME")
+    console.print("Your plugins: fxclone effects --plugins")
 
 
-def _show_one(name: str, assignments: list[str], as_json: bool) -> None:
+def _show_one(name: str, assignments: list[str], measure: bool, as_json: bool) -> None:
     from fxclone.effects import Effect, Stage, available_effects, effect, parse_settings
     from fxclone.errors import UsageError
     from fxclone.presets import available_presets, load_preset
@@ -80,8 +114,13 @@ def _show_one(name: str, assignments: list[str], as_json: bool) -> None:
         chosen = Effect((Stage(spec, spec.defaults()),))  # unchecked: one may be looked at without its file
     else:
         chosen = effect((preset.effect if preset else None) or name, parse_settings(assignments))
+    examined = chosen.examine(_SHOWN_RATE_HZ) if chosen and measure else []
+    if measure and not examined:
+        raise UsageError("--measure is for plugins; of other effects all is known already")
     if as_json:
-        _print_json((_effect_facts(chosen) if chosen else {}) | ({"preset": _preset_facts(preset)} if preset else {}))
+        facts = _effect_facts(chosen) if chosen else {}
+        measured = {"measured": [one.as_dict() | {"notes": one.notes()} for one in examined]} if measure else {}
+        _print_json(facts | measured | ({"preset": _preset_facts(preset)} if preset else {}))
         return
     console = _console()
     if preset is not None:
@@ -91,9 +130,12 @@ def _show_one(name: str, assignments: list[str], as_json: bool) -> None:
             console.print(f"recipe\n{recipe}")
     if chosen is not None:
         _show_effect(console, chosen)
+    for one in examined:
+        _show_measured(console, one.as_dict(), one.notes())
     option = f"--preset {preset.name}" if preset else f"--effect {_shell_quoted(name)}"
     if not assignments and preset is None and chosen is not None and len(chosen.stages) == 1:
-        assignments = [f"{s.name}=FILE" for s in chosen.stages[0].spec.settings if s.default == ""]
+        spec = chosen.stages[0].spec
+        assignments = [f"{s.name}=FILE" for s in spec.settings if s.default == "" and not spec.address]
     sets = "".join(f" --set {_shell_quoted(assignment)}" for assignment in assignments)
     console.print(f"Try it:\n  fxclone train {option}{sets}", soft_wrap=True)
 
@@ -124,6 +166,32 @@ def _show_effect(console: Console, chosen: Effect) -> None:
         "channels": f"up to {chosen.max_channels}" if chosen.max_channels else "any number",
     }
     console.print("".join(f"  {key:<14} {value}\n" for key, value in facts.items()))
+
+
+def _show_measured(console: Console, facts: dict[str, Any], notes: list[str]) -> None:
+    lag, tail = facts["measured_latency_samples"], facts["tail_s"]
+    settled, cold = (
+        ", ".join(f"{size}: {db:.0f} dB" for size, db in facts[key].items())
+        for key in ("block_difference_db", "cold_block_difference_db")
+    )
+    blocks = "yes"
+    if not facts["block_independent"]:
+        blocks = f"no (difference from 512 samples at {settled})"
+    elif not facts["block_independent_cold"]:
+        blocks = f"yes, once it has settled (in its first moments the difference from 512 samples is {cold})"
+    rows = {
+        "repeats itself": _yes(facts["deterministic"]),
+        "any block size": blocks,
+        "latency": f"reported {facts['reported_latency_samples']} samples, measured "
+        + ("unclear" if lag is None else f"{lag:.1f}"),
+        "linear": _yes(facts["linear"]),
+        "time-varying": _yes(facts["time_varying"]),
+        "tail": "longer than 3 s" if tail is None else f"{tail:.3g} s",
+    }
+    console.print(f"measured at {facts['sample_rate']} Hz")
+    console.print("".join(f"  {key:<14} {value}\n" for key, value in rows.items()), soft_wrap=True)
+    for note in notes:
+        console.print(f"Note: {note}.", soft_wrap=True)
 
 
 def _spec_facts(spec: EffectSpec) -> dict[str, Any]:
@@ -164,6 +232,7 @@ def _effect_facts(chosen: Effect) -> dict[str, Any]:
         "tail_s": chosen.tail_s,
         "deterministic": chosen.deterministic,
         "max_channels": chosen.max_channels,
+        "note": " ".join(stage.spec.note for stage in chosen.stages if stage.spec.note),
         "stages": [_stage_facts(stage) for stage in chosen.stages],
     }
 

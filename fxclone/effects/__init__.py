@@ -92,7 +92,8 @@ def effect(expression: str, settings: Mapping[str, Value] | None = None) -> Effe
     ----------
     expression : str
         A name (``tanh``), a name with settings (``tanh(drive=5)``), or a chain of them
-        (``highpass(cutoff_hz=200) > distortion(drive_db=20)``).
+        (``highpass(cutoff_hz=200) > distortion(drive_db=20)``). A plugin is named by where it is
+        (``vst3:/path/Plugin.vst3(drive=3)``) or, if it is in a standard folder, ``vst3:Plugin``.
     settings : mapping or None
         More settings, which win: ``drive``, and in a chain ``distortion.drive_db`` or ``2.drive_db``.
 
@@ -100,15 +101,27 @@ def effect(expression: str, settings: Mapping[str, Value] | None = None) -> Effe
     ------
     UsageError
         For text that cannot be read, an unknown effect or setting, or a value out of range.
+    EffectError
+        For a plugin that crashes, hangs or is no effect.
     """
     links = parse_chain(expression)
-    specs = [find_spec(link.name) for link in links]
+    specs = [_link_spec(link) for link in links]
     for link, spec in zip(links, specs, strict=True):
         link.name = spec.name
         _name_positional(link, spec)
     if settings:
-        apply_overrides(links, _canonical_keys(settings), [{s.name for s in spec.settings} for spec in specs])
+        keys = _canonical_keys(settings, {_fold(spec.name): spec.name for spec in specs})
+        apply_overrides(links, keys, [{s.name for s in spec.settings} for spec in specs])
+    specs = [spec.with_named(link.named) if spec.with_named else spec for link, spec in zip(links, specs, strict=True)]
     return Effect(tuple(_stage(link, spec) for link, spec in zip(links, specs, strict=True)))
+
+
+def _link_spec(link: Link) -> EffectSpec:
+    if not link.scheme:
+        return find_spec(link.name)
+    from fxclone.effects.plugin import find_plugin_spec
+
+    return find_plugin_spec(link.scheme, link.name)
 
 
 def _name_positional(link: Link, spec: EffectSpec) -> None:
@@ -122,13 +135,13 @@ def _name_positional(link: Link, spec: EffectSpec) -> None:
     link.positional = []
 
 
-def _canonical_keys(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Spell the effect part of each key as the effect itself does."""
+def _canonical_keys(settings: Mapping[str, Value], here: Mapping[str, str]) -> dict[str, Value]:
+    """Spell the effect part of each key as the effect itself does; ``here`` are the names in the chain, folded."""
     keys = {}
     for key, value in settings.items():
         where, dot, name = key.rpartition(".")
         if dot and not where.isdecimal():
-            key = f"{find_spec(where).name}.{name}"
+            key = f"{here.get(_fold(where)) or find_spec(where).name}.{name}"
         keys[key] = value
     return keys
 

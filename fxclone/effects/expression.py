@@ -3,12 +3,13 @@
 Grammar::
 
     chain  = link (">" link)*
-    link   = NAME ["(" [value ("," value)*] ")"]
+    link   = (NAME | PLUGIN) ["(" [value ("," value)*] ")"]
     value  = [NAME "="] (WORD | STRING)
 
 A WORD runs up to the next space or one of ``( ) , = > "``; whether it is a number, a switch or a word is decided by
-the setting that it is for. A STRING stands in single or double quotes, with backslash for a quote inside. A link
-that starts with ``scheme:`` is kept for effects from elsewhere, such as plugins.
+the setting that it is for. A STRING stands in single or double quotes, with backslash for a quote inside. A PLUGIN is
+``vst3:`` or ``au:`` and the plugin's name or path, in quotes if that holds one of ``( ) , = > " '``; a path with spaces
+that ends in ``.vst3`` or ``.component`` needs none.
 """
 
 from __future__ import annotations
@@ -20,22 +21,32 @@ from typing import NoReturn
 
 from fxclone.errors import UsageError
 
+_PLUGIN = r"""(?i:vst3|au):(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'
+    |[^"'(),=>]*?\.(?i:vst3|component)(?=[\s(),=>\#]|$)(?:\#[^\s(),=>"']*)?|[^\s(),=>"']*)"""
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<punct>[(),=>])|(?P<word>[^\s(),=>"']+))"""
+    rf"""\s*(?:(?P<plugin>{_PLUGIN})
+    |(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<punct>[(),=>])|(?P<word>[^\s(),=>"']+))""",
+    re.VERBOSE,
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_TEXT = ("word", "string", "plugin")
+PLUGIN_SCHEMES = ("vst3", "au")
 MAX_LENGTH = 20_000
 
 
 @dataclass
 class Link:
-    """One effect of a chain as written: its name, the values in order, and the named ones."""
+    """One effect of a chain as written: its name, the values in order, and the named ones.
+
+    A plugin has a scheme ("vst3", "au"), and its name is a path or a name after that.
+    """
 
     name: str
     position: int
     positional: list[str] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
+    scheme: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,16 +101,7 @@ class _Parser:
         return links
 
     def _link(self) -> Link:
-        token = self._take("word", "the name of an effect")
-        scheme = _SCHEME.match(token.text)
-        if scheme:
-            raise UsageError(
-                f'"{scheme[1]}:" at character {token.position} is not a source of effects here; expected the name '
-                "of an effect (fxclone effects lists them)"
-            )
-        if not _NAME.match(token.text):
-            self._fail(f'"{token.text}" where the name of an effect was expected', token.position)
-        link = Link(token.text, token.position)
+        link = self._head()
         if self._accept("(") and not self._accept(")"):
             self._value(link)
             while self._accept(","):
@@ -107,18 +109,38 @@ class _Parser:
             self._take(")", '"," or ")"')
         return link
 
+    def _head(self) -> Link:
+        """The name of an effect, or the address of a plugin, which may stand in quotes as a whole."""
+        token = self._peek()
+        scheme = _SCHEME.match(token.text) if token.kind in ("plugin", "string", "word") else None
+        if token.kind == "plugin" or (scheme and scheme[1].lower() in PLUGIN_SCHEMES):
+            self._next += 1
+            kind, _, place = token.text.partition(":")
+            if token.kind == "plugin" and place[:1] in ("'", '"'):
+                place = _unquoted(place)
+            return Link(place.strip(), token.position, scheme=kind.lower())
+        self._take("word", "the name of an effect")
+        if scheme:
+            raise UsageError(
+                f'"{scheme[1]}:" at character {token.position} is not a source of effects here; expected vst3: or au: '
+                "before a plugin, or the name of an effect (fxclone effects lists them)"
+            )
+        if not _NAME.match(token.text):
+            self._fail(f'"{token.text}" where the name of an effect was expected', token.position)
+        return Link(token.text, token.position)
+
     def _value(self, link: Link) -> None:
         token = self._peek()
-        if token.kind not in ("word", "string"):
+        if token.kind not in _TEXT:
             self._fail(f"{_shown(token)} where a setting such as name=value was expected", token.position)
         self._next += 1
         if self._accept("="):
-            if token.kind == "string" or not _NAME.match(token.text):
+            if token.kind != "word" or not _NAME.match(token.text):
                 self._fail(f'"{token.text}" is not the name of a setting', token.position)
             if token.text in link.named:
                 self._fail(f"{token.text} is set twice", token.position)
             value = self._peek()
-            if value.kind not in ("word", "string"):
+            if value.kind not in _TEXT:
                 self._fail(f"{_shown(value)} where a value for {token.text} was expected", value.position)
             self._next += 1
             link.named[token.text] = value.text
@@ -148,6 +170,11 @@ class _Parser:
             f'cannot read the effect "{self._text}": {what} (character {position}); write it like '
             '"highpass(cutoff_hz=200) > distortion(drive_db=20)"'
         )
+
+
+def _unquoted(text: str) -> str:
+    """A path in quotes; a backslash before anything but a quote or another one is one of Windows."""
+    return re.sub(r"""\\(["'\\])""", r"\1", text[1:-1])
 
 
 def _shown(token: _Token) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,21 @@ Value = float | int | bool | str
 
 RenderFn = Callable[[Audio, int], Audio]
 """dry [shape=(channels, samples)], sample_rate -> wet of the same shape, from a fresh state at every call."""
+
+_SHOWN_CHOICES = 40
+
+
+class Examined(Protocol):
+    """What was measured of an effect."""
+
+    def notes(self) -> list[str]:
+        """Sentences for the user: only what one should know before cloning it."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, JSON-safe."""
+        ...
+
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
@@ -66,7 +81,8 @@ class Setting:
     def range_text(self) -> str:
         """The legal values, for people."""
         if self.choices:
-            return ", ".join(self.choices)
+            few = [*self.choices[:_SHOWN_CHOICES], "..."] if len(self.choices) > _SHOWN_CHOICES else self.choices
+            return ", ".join(few)
         if self.kind == "bool":
             return "true, false"
         if self.kind == "text":
@@ -166,6 +182,12 @@ class EffectSpec:
         Raises UsageError for settings that cannot work together or need a file that is not there.
     note : str
         What one should know before cloning it.
+    address : str
+        What stands in an expression instead of the name, for an effect that is found by where it is: a plugin.
+    with_named : callable(named texts) or None
+        Returns the spec for these settings as typed, where some of them (a preset file) change the defaults of others.
+    examine_at : callable(settings, sample_rate) or None
+        Measures what it does at these settings, where little can be known beforehand; takes seconds.
     """
 
     name: str
@@ -185,6 +207,9 @@ class EffectSpec:
     aliases: tuple[str, ...] = ()
     check: Callable[[Settings], None] | None = None
     note: str = ""
+    address: str = ""
+    with_named: Callable[[Mapping[str, str]], EffectSpec] | None = None
+    examine_at: Callable[[Settings, int], Examined] | None = None
 
     def defaults(self) -> dict[str, Any]:
         """Every setting at its default."""
@@ -201,8 +226,11 @@ class Stage:
     @property
     def expression(self) -> str:
         """Canonical text with every setting, so that it means the same when a default changes."""
-        inner = ", ".join(f"{name}={format_value(value)}" for name, value in self.settings.items())
-        return f"{self.spec.name}({inner})" if inner else self.spec.name
+        optional = {s.name for s in self.spec.settings if s.default == ""} if self.spec.address else set()
+        given = {name: value for name, value in self.settings.items() if value != "" or name not in optional}
+        inner = ", ".join(f"{name}={format_value(value)}" for name, value in given.items())
+        where = self.spec.address or self.spec.name
+        return f"{where}({inner})" if inner else where
 
     @property
     def tail_s(self) -> float | None:
@@ -323,6 +351,21 @@ class Effect:
         """Delay of the output against the input, in samples; a stage of unknown latency counts as 0."""
         rate = valid_sample_rate(sample_rate)
         return sum(stage.latency_samples(rate) or 0 for stage in self.stages)
+
+    def examine(self, sample_rate: int) -> list[Examined]:
+        """Measure the stages of which little is known beforehand: seconds for each plugin, nothing for all else.
+
+        Raises
+        ------
+        EffectError
+            If a plugin crashes, hangs or refuses the rate.
+        """
+        rate = valid_sample_rate(sample_rate)
+        return [stage.spec.examine_at(stage.settings, rate) for stage in self.stages if stage.spec.examine_at]
+
+    def notes(self, sample_rate: int) -> list[str]:
+        """Sentences that one should read before cloning it, from `examine`."""
+        return [note for examined in self.examine(sample_rate) for note in examined.notes()]
 
     def render(self, dry: Audio, sample_rate: int) -> Audio:
         """Return what the effect makes of ``dry``, from a fresh state every time.
