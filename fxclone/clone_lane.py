@@ -2,7 +2,8 @@
 
 A state may be megabytes (the spectra of a hall), and handing it to Python and back costs a copy each way. So each state
 has two buffers, bound once: a block reads one set and writes the other, and the next block reads what was written.
-Until a block has run to its end, what it read is untouched: a block that fails leaves the state as it was.
+Until a block has run to its end, what it read is untouched: a block that fails leaves the state as it was. A state that
+says so in its name (CLONE_FORMAT.md, *State*) has one buffer only, and is written where it is read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import onnxruntime as ort
 
 from fxclone.audio import Audio
 
+IN_PLACE = ".in_place"
 State = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -34,10 +36,9 @@ class Lane:
         self, session: ort.InferenceSession, shapes: Mapping[str, tuple[int, ...]], knobs: npt.NDArray[np.float32]
     ) -> None:
         self._session = session
-        self._states = [
-            {name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()}
-            for _ in range(2)
-        ]
+        here = {name: _buffer(shape) for name, shape in shapes.items()}
+        there = {name: value if name.endswith(IN_PLACE) else _buffer(shapes[name]) for name, value in here.items()}
+        self._states = [here, there]
         self.load({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
         self._bindings = [session.io_binding() for _ in range(2)]
         self._lengths = [0, 0]
@@ -70,3 +71,7 @@ class Lane:
         self._turn = 1 - self._turn
         out: Audio = binding.get_outputs_as_ortvaluevector()[0].numpy()  # a view of what the next block will overwrite
         return out.copy()
+
+
+def _buffer(shape: tuple[int, ...]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)

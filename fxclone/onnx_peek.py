@@ -20,8 +20,8 @@ MAX_DEPTH = 8
 ALLOWED_OPS = frozenset(
     """Abs Add And Cast Ceil Clip Concat Constant Conv Cos CumSum Div Elu Equal Erf Exp Floor GRU Gather Gelu Gemm
     Greater GreaterOrEqual HardSigmoid Identity If LSTM LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or
-    PRelu Pow RNN Reciprocal ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape Round Scan Shape Sigmoid Sign Sin
-    Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where""".split()
+    PRelu Pow RNN Reciprocal ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape Round Scan ScatterElements Shape Sigmoid
+    Sign Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where""".split()
 )
 """Standard operators a clone may use: arithmetic, shaping, recurrence over the block. No Loop, randomness, I/O, and
 none that makes a size out of a value (ConstantOfShape, Expand, Tile, Range, Pad ...)."""

@@ -86,7 +86,7 @@ def test_equal_to_direct_convolution_in_any_blocks(tmp_path, rng, channels_out, 
         assert_allclose(out, whole, atol=2e-6 * peak, rtol=0, err_msg=f"blocks of {sizes}")
 
 
-@pytest.mark.parametrize("taps", [40, HEAD, HEAD + 1, 9000])
+@pytest.mark.parametrize("taps", [40, HEAD, HEAD + 2, 9000])
 def test_single_samples_and_primes(tmp_path, rng, taps):
     responses = responses_of(rng, 2, 1, taps)
     stream = fresh_streams(clone_of(responses, tmp_path / "room.onnx"))()
@@ -149,7 +149,7 @@ def test_a_reverb_that_adds_its_inputs_up_needs_one_delay_line(tmp_path, rng):
     assert rest.shape == (2, 1, 9000 - HEAD)
     assert_allclose(np.einsum("ort,ri->oit", rest, mix), panned[:, :, HEAD:], atol=1e-9)
     shapes, _ = shapes_of(model_of(panned))
-    assert shapes["state.tail.spectra"][2] == 1
+    assert shapes["state.tail.spectra.in_place"][2] == 1
     sound = (0.3 * rng.standard_normal((2, 30_000))).astype(np.float32)
     out = run_in_chunks(fresh_streams(clone_of(panned, tmp_path / "room.onnx"))(), sound, MIXED)
     expected = convolved(panned, sound)

@@ -22,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fxclone.errors import UsageError
-from fxclone_export.graph import StreamingGraph
+from fxclone_export.graph import IN_PLACE, StreamingGraph
 from fxclone_export.partitioned_fourier import FOURIER_SIZE, Fourier
 
 FRAME = FOURIER_SIZE // 2
 """Samples. Longer frames make the tail cheaper and the head dearer; at 1024 both cost about the same."""
 HEAD = 2 * FRAME
-"""Taps of the longest response that is one ``Conv``."""
+"""How many past samples the head sees, besides the one at hand."""
 RESERVE = 64
 """Samples at the end of a frame that find all products done: the block that transforms has nothing else to do."""
 STRIDE = 16
@@ -64,12 +64,18 @@ def convolve(graph: StreamingGraph, signal: str, responses: Responses, *, name: 
         raise UsageError(
             f"impulse responses of shape {taps.shape}; expected finite numbers (channels_out, channels_in, taps)"
         )
-    head = _head(graph, signal, taps[:, :, :HEAD], name)
-    if taps.shape[2] <= HEAD:
+    _, into, length = taps.shape
+    heard = graph.with_history(signal, min(length - 1, HEAD), channels=into, name=f"{name}.heard")
+    head = _head(graph, heard, graph.length(signal), taps[:, :, : HEAD + 1])
+    if length <= HEAD + 1:
         return head
-    mix, rest = shared_inputs(taps[:, :, HEAD:])
-    mixed = signal if mix is None else str(graph.op("MatMul", graph.const(mix, "mix"), signal))
-    return str(graph.op("Add", head, _Tail(graph, mixed, rest, name).output()))
+    late = taps[:, :, HEAD:].copy()
+    late[:, :, 0] = 0  # the head has it
+    mix, rest = shared_inputs(late)
+    if mix is not None:
+        mixed = str(graph.op("MatMul", graph.const(mix, "mix"), signal))
+        heard = graph.with_history(mixed, HEAD, channels=len(mix), name=f"{name}.mixed")
+    return str(graph.op("Add", head, _Tail(graph, signal, heard, rest, name).output()))
 
 
 def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64]]:
@@ -92,11 +98,10 @@ def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None,
     return kept.T, np.ascontiguousarray((rows @ kept).reshape(out, taps, -1).transpose(0, 2, 1))
 
 
-def _head(graph: StreamingGraph, signal: str, taps: Responses, name: str) -> str:
+def _head(graph: StreamingGraph, heard: str, samples: str, taps: Responses) -> str:
     """The first taps as one ``Conv``; its channels are `STRIDE` neighbouring outputs of every real channel."""
     out, into, length = taps.shape
     stride = STRIDE if length > STRIDE else 1
-    heard = graph.with_history(signal, length - 1, channels=into, name=f"{name}.head")
     kernel = np.zeros((out, stride, into, length + stride - 1))
     for shift in range(stride):
         kernel[:, shift, :, shift : shift + length] = taps[:, :, ::-1]
@@ -109,24 +114,31 @@ def _head(graph: StreamingGraph, signal: str, taps: Responses, name: str) -> str
         return str(graph.op("Squeeze", found, graph.const([0])))
     windows = graph.op("Reshape", found, graph.const([out, stride, -1]))
     rows = graph.op("Reshape", graph.op("Transpose", windows, perm=[0, 2, 1]), graph.const([out, -1]))
-    return str(graph.op("Slice", rows, graph.const([0]), graph.length(signal), graph.const([1])))
+    return str(graph.op("Slice", rows, graph.const([0]), samples, graph.const([1])))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a block lies in the grid of frames: names of integers of shape (1,), in samples."""
+    """Where a block lies in the grid of frames: names of integers of shape (1,)."""
 
     start: str
+    """Samples of the frame that were heard before the block."""
     end: str
+    """The same after it, if the frame went on."""
     frames: str
+    """Frames that it finishes."""
     rest: str
+    """Samples of the unfinished frame that were heard after it."""
+    slot: str
+    """Of the ring of spectra: where the unfinished frame will go, and where the oldest one is, before the block."""
+    next_slot: str
 
 
 class _Tail:
     """The partitioned part; see the module. Shapes: R inputs, O outputs, P partitions, K bins, F finished frames."""
 
-    def __init__(self, graph: StreamingGraph, signal: str, taps: Responses, name: str) -> None:
-        self.graph, self.signal, self.name = graph, signal, name
+    def __init__(self, graph: StreamingGraph, signal: str, heard: str, taps: Responses, name: str) -> None:
+        self.graph, self.signal, self.heard, self.name = graph, signal, heard, name
         self.outs, self.ins = taps.shape[:2]
         self.parts = -(-taps.shape[2] // FRAME)
         self.fourier = Fourier(graph)
@@ -135,30 +147,29 @@ class _Tail:
         padded.reshape(self.outs, self.ins, -1)[:, :, : taps.shape[2]] = taps
         spectra = self.fourier.of(np.concatenate([padded, np.zeros_like(padded)], axis=-1))  # (O, R, P, K) complex
         pairs = np.stack([spectra.real, spectra.imag])[..., ::-1, :]  # (2, O, R, P, K), oldest first
-        self.weights = graph.const(pairs.transpose(4, 0, 1, 2, 3).reshape(self.bins, 2 * self.outs, -1), "spectra")
+        self.weights = graph.const(pairs.transpose(4, 1, 0, 2, 3).reshape(self.bins, 2 * self.outs, -1), "spectra")
 
     def output(self) -> str:
         """Build it; return the name of ``(O, T)``."""
         graph, ins, outs = self.graph, self.ins, self.outs
         shapes = {
-            "position": (1,),
-            "heard": (ins, 2 * FRAME),
+            "place": (2,),
             "ready": (outs, FRAME),
             "sums": (2, self.bins, 2 * outs),
-            "spectra": (2, self.bins, ins, self.parts),
+            f"spectra.{IN_PLACE}": (2, self.bins, ins, self.parts),
         }
-        position, self.heard, self.ready, self.sums, self.spectra = (
+        before, self.ready, self.sums, self.spectra = (
             graph.state(f"{self.name}.{key}", shape) for key, shape in shapes.items()
         )
-        start = graph.cast_int(position)
+        start, slot = graph.op("Split", graph.cast_int(before), outputs=2, axis=0, num_outputs=2)
         end = graph.op("Add", start, graph.length(self.signal))
         frames = graph.op("Div", end, graph.const([FRAME]))
         rest = graph.op("Sub", end, graph.op("Mul", frames, graph.const([FRAME])))
-        place = _Place(start, end, frames, rest)
-        self.joined = graph.op("Concat", self.heard, self.signal, axis=1)
+        next_slot = graph.op("Mod", graph.op("Add", slot, frames), graph.const([self.parts]))
+        place = _Place(start, end, frames, rest, slot, next_slot)
         ends_no_frame = graph.op("Less", end, graph.const([FRAME]))
         wet, *after = graph.choose(ends_no_frame, lambda: self._within(place), lambda: self._across(place))
-        states = [graph.op("Cast", rest, to=1), graph.slice(self.joined, -2 * FRAME, None, 1), *after]
+        states = [graph.op("Cast", graph.op("Concat", rest, next_slot, axis=0), to=1), *after]
         for (key, shape), value in zip(shapes.items(), states, strict=True):
             graph.next_state(f"{self.name}.{key}", value, shape)
         return str(wet)
@@ -166,36 +177,59 @@ class _Tail:
     def _within(self, place: _Place) -> list[str]:
         """A block that finishes no frame: its share of the products."""
         wet = self._cut(self.ready, place.start, place.end, 1)
-        sums = self._products(self.spectra, self._bin_at(place.start), self._bin_at(place.end))
+        sums = self._products(self.spectra, place.slot, self._bin_at(place.start), self._bin_at(place.end))
         return [wet, self.ready, self._joined_sums(sums), self.spectra]
 
     def _across(self, place: _Place) -> list[str]:
         """A block that finishes F frames: the last products of the first, whole frames between, a share of the next."""
         graph = self.graph
-        begun = self._bin_at(place.start)
-        done = self._joined_sums(self._products(self.spectra, begun, graph.const([self.bins])))
-        first = graph.op("Reshape", done, graph.const([2, self.bins * 2 * self.outs, 1]))
-        line = graph.op("Concat", self.spectra, self._finished(place), axis=3)  # (2, K, R, P + F)
-        several = graph.op("Less", graph.const([1]), place.frames)
-        (all_sums,) = graph.choose(
-            several, lambda: [graph.op("Concat", first, self._whole_frames(line), axis=2)], lambda: [first]
-        )
-        shaped = graph.op("Reshape", all_sums, graph.const([2, self.bins, 2, self.outs, -1]))
-        frames = self.fourier.inverse_products(shaped, self.outs)  # (O, F * FRAME)
+        last = self._products(self.spectra, place.slot, self._bin_at(place.start), graph.const([self.bins]))
+        done = self._joined_sums(last)
+        # A zero that is not known before the ring has been read: what is written below may be the same memory.
+        read = graph.op("Sub", graph.op("Shape", done, start=0, end=1), graph.const([2]))
+        slot, next_slot = (graph.op("Add", one, read) for one in (place.slot, place.next_slot))
+        newest = self._finished(place)
+        sums, spectra = graph.choose(
+            graph.op("Less", graph.const([1]), place.frames),
+            lambda: self._several(done, newest, slot, next_slot),
+            lambda: [graph.op("Unsqueeze", done, graph.const([3])), self._written(newest, slot)],
+        )  # (2, K, 2 O, F), (2, K, R, P)
+        frames = self.fourier.inverse_products(sums, self.outs)  # (O, F * FRAME)
         sound = graph.op("Concat", self.ready, frames, axis=1)
         wet = self._cut(sound, place.start, place.end, 1)
-        spectra = graph.slice(line, -self.parts, None, 3)
-        begin = self._products(spectra, graph.const([0]), self._bin_at(place.rest))
-        after = graph.op(
-            "Concat", self._cut(self.sums, graph.op("Shape", begin, start=1, end=2), None, 1), begin, axis=1
-        )
-        return [wet, graph.slice(sound, -FRAME, None, 1), after, spectra]
+        begun = self._products(spectra, next_slot, graph.const([0]), self._bin_at(place.rest))
+        return [wet, graph.slice(sound, -FRAME, None, 1), self._joined_sums(begun), spectra]
 
-    def _products(self, spectra: str, low: str, high: str) -> str:
+    def _written(self, newest: str, slot: str) -> str:
+        """The ring with one more spectrum, ``(2, K, R, 1)``, in place of the oldest."""
+        graph = self.graph
+        everywhere = graph.const(np.zeros((2, self.bins, self.ins, 1), np.int64))
+        return str(graph.op("ScatterElements", self.spectra, graph.op("Add", everywhere, slot), newest, axis=3))
+
+    def _several(self, done: str, newest: str, slot: str, next_slot: str) -> list[str]:
+        """Sums of F > 1 output frames, of which the first is done, and the ring after them."""
+        graph = self.graph
+        line = graph.op("Concat", self._from(self.spectra, slot, 3), newest, axis=3)  # (2, K, R, P + F), oldest first
+        seen = graph.op("Reshape", graph.slice(line, 1, -1, 3), graph.const([2, self.bins * self.ins, -1]))
+        kernel = graph.op("Reshape", self.weights, graph.const([self.bins * 2 * self.outs, self.ins, self.parts]))
+        found = graph.op("Conv", seen, kernel, group=self.bins)  # (2, K * 2 O, F - 1)
+        others = graph.op("Reshape", found, graph.const([2, self.bins, 2 * self.outs, -1]))
+        sums = graph.op("Concat", graph.op("Unsqueeze", done, graph.const([3])), others, axis=3)
+        kept = graph.slice(line, -self.parts, None, 3)
+        return [sums, self._from(kept, graph.op("Sub", graph.const([self.parts]), next_slot), 3)]
+
+    def _from(self, data: str, start: str, axis: int) -> str:
+        """Turn a ring so that it begins at ``start``."""
+        zero = self.graph.const([0])
+        halves = self._cut(data, start, None, axis), self._cut(data, zero, start, axis)
+        return str(self.graph.op("Concat", *halves, axis=axis))
+
+    def _products(self, spectra: str, slot: str, low: str, high: str) -> str:
         """Bins low to high of the next output frame: ``(2, bins, 2 O)``, spectrum part times response part."""
         graph = self.graph
-        line = graph.op("Reshape", self._cut(spectra, low, high, 1), graph.const([2, -1, self.ins * self.parts, 1]))
-        product = graph.op("MatMul", self._cut(self.weights, low, high, 0), line)  # (2, bins, 2 O, 1)
+        line = self._from(self._cut(spectra, low, high, 1), slot, 3)
+        column = graph.op("Reshape", line, graph.const([2, -1, self.ins * self.parts, 1]))
+        product = graph.op("MatMul", self._cut(self.weights, low, high, 0), column)  # (2, bins, 2 O, 1)
         return str(graph.op("Squeeze", product, graph.const([3])))
 
     def _joined_sums(self, newest: str) -> str:
@@ -203,19 +237,12 @@ class _Tail:
         count = self.graph.op("Shape", newest, start=1, end=2)
         return str(self.graph.op("Concat", self._cut(self.sums, count, None, 1), newest, axis=1))
 
-    def _whole_frames(self, line: str) -> str:
-        """The sums of the output frames between the first and the last: ``(2, K * 2 O, F - 1)``."""
-        graph = self.graph
-        seen = graph.op("Reshape", graph.slice(line, 1, -1, 3), graph.const([2, self.bins * self.ins, -1]))
-        kernel = graph.op("Reshape", self.weights, graph.const([self.bins * 2 * self.outs, self.ins, self.parts]))
-        return str(graph.op("Conv", seen, kernel, group=self.bins))
-
     def _finished(self, place: _Place) -> str:
         """Spectra of the frames that this block finishes, each with the frame before it: ``(2, K, R, F)``."""
         graph = self.graph
         begin = graph.op("Sub", graph.const([FRAME]), place.start)
         length = graph.op("Mul", graph.op("Add", place.frames, graph.const([1])), graph.const([FRAME]))
-        sound = self._cut(self.joined, begin, graph.op("Add", begin, length), 1)
+        sound = self._cut(self.heard, begin, graph.op("Add", begin, length), 1)
         rows = graph.op("Reshape", sound, graph.const([self.ins, -1, FRAME]))
         pairs = graph.op("Concat", graph.slice(rows, 0, -1, 1), graph.slice(rows, 1, None, 1), axis=2)
         return self.fourier.forward(pairs, self.ins)
