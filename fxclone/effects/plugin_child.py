@@ -126,17 +126,23 @@ def _shown(parameter: Any, raw: float) -> float:
 def _process(plugin: Any, dry: Audio, sample_rate: int, block_samples: int, *, settled: bool = True) -> Audio:
     """Run a freshly loaded plugin; the output is as late as the plugin is."""
     samples = dry.shape[1]
-    if not settled and not plugin.reported_latency_samples:
-        cold: Audio = plugin.process(dry, float(sample_rate), buffer_size=block_samples, reset=True)
-        return cold
-    lead = LEAD_IN_SAMPLES * (1 + int(plugin.reported_latency_samples) // LEAD_IN_SAMPLES)
-    sound = np.pad(dry, ((0, 0), (lead, 0)))
-    wet: Audio = plugin.process(sound, float(sample_rate), buffer_size=block_samples, reset=True)
-    # pedalboard has moved the output forward by the latency; the lead-in leaves room to move it back.
-    start = lead - int(plugin.reported_latency_samples)
-    if start < 0:
-        raise RuntimeError(f"its latency has grown to {plugin.reported_latency_samples} samples while it ran")
-    return wet[:, start : start + samples]
+    reported = int(plugin.reported_latency_samples)
+    lead = LEAD_IN_SAMPLES * (1 + reported // LEAD_IN_SAMPLES) if settled or reported else 0
+    blocks = -(-(lead + samples) // block_samples)
+    sound = np.zeros((dry.shape[0], blocks * block_samples), np.float32)
+    sound[:, lead : lead + samples] = dry
+    # A call for each block, and only whole blocks: in one long call, plugins whose work is done by threads of their own
+    # (convolution reverbs) fall behind, and give another sound each time.
+    parts = [
+        plugin.process(block, float(sample_rate), buffer_size=block_samples, reset=number == 0)
+        for number, block in enumerate(np.split(sound, blocks, axis=1))
+    ]
+    wet = np.concatenate(parts, axis=1)
+    # pedalboard has cut off the latency at the beginning; the lead-in leaves room to move the sound back.
+    late = sound.shape[1] - wet.shape[1]
+    if late > lead:
+        raise RuntimeError(f"its latency has grown to {late} samples while it ran")
+    return wet[:, lead - late : lead - late + samples]
 
 
 # Names
