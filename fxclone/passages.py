@@ -10,6 +10,7 @@ import numpy as np
 
 from fxclone.alignment import PairAlignment, align_pair
 from fxclone.audio import Audio, db_to_gain, fit_channels, peak, rms
+from fxclone.check import CheckReport, check_pair
 from fxclone.errors import FxcloneError
 from fxclone.files import read_sound
 from fxclone.pairs import SILENT_DBFS
@@ -20,6 +21,8 @@ LEAD_S = 0.2
 """So much before its place the wet sound is read, where a window does not begin with the file."""
 SPARE_S = 2.0
 """And so much after its end: the lag moves that much in."""
+CHECKED_S = 120.0
+"""How much of a take is checked: noise, hum and drop-outs show in less."""
 FAR_S = 12.0
 """How far a lag is looked for where nothing is found nearby: both files were started by hand."""
 AGREEING_SAMPLES = 2.0
@@ -44,6 +47,8 @@ class Passage:
         The wet sound begins in its file so much after the dry sound in its own.
     measured : PairAlignment
         Of these two sounds.
+    report : CheckReport or None
+        Of the first passage of each take.
     """
 
     window: Window
@@ -51,6 +56,7 @@ class Passage:
     wet: Audio
     ahead_samples: float
     measured: PairAlignment
+    report: CheckReport | None = None
 
     @property
     def late_samples(self) -> float:
@@ -66,7 +72,9 @@ class Passage:
 
 
 def read_take(take: Take, windows: Sequence[Window], rate: int, *, align: bool) -> list[Passage]:
-    """Read a take's windows, each measured by itself, near where the one before it lay; silent ones are left out.
+    """Read a take's windows, each measured by itself, near where the one before it lay; the first is checked as well.
+
+    Silent windows are left out.
 
     Parameters
     ----------
@@ -100,9 +108,13 @@ def read_take(take: Take, windows: Sequence[Window], rate: int, *, align: bool) 
         if min(levels) < db_to_gain(SILENT_DBFS):
             continue
         dry, wet = live_channels(dry), live_channels(wet)
-        measured = _measured(dry, wet, rate) if align else IN_STEP
+        measured, report = IN_STEP, None
+        if not passages:
+            report = _checked(dry, wet, rate, take.name)
+        if align:
+            measured, report = _measured(dry, wet, rate, report)
         placed = replace(window, start_s=start_s)
-        passages.append(Passage(placed, dry, wet, (wet_start_s - start_s) * rate, measured))
+        passages.append(Passage(placed, dry, wet, (wet_start_s - start_s) * rate, measured, report))
     for path, level, advice in zip(
         (take.dry, take.wet), loudest, ("check the file and its channel", "check the recording"), strict=True
     ):
@@ -115,12 +127,26 @@ def read_take(take: Take, windows: Sequence[Window], rate: int, *, align: bool) 
     return passages
 
 
-def _measured(dry: Audio, wet: Audio, rate: int) -> PairAlignment:
-    found = align_pair(dry, wet, rate)
+def _checked(dry: Audio, wet: Audio, rate: int, name: str) -> CheckReport:
+    most = round(CHECKED_S * rate)
+    return check_pair(dry[:, :most], wet[:, : most + round(SPARE_S * rate)], rate, name=name)
+
+
+def _measured(
+    dry: Audio, wet: Audio, rate: int, report: CheckReport | None
+) -> tuple[PairAlignment, CheckReport | None]:
+    """The alignment, the check's own if it saw all of the passage; and the check, made again if the lag is far away."""
+    seen = report is not None and report.measured is not None and dry.shape[1] <= round(CHECKED_S * rate)
+    found = report.measured.alignment if seen and report and report.measured else align_pair(dry, wet, rate)
     if found.confident or min(dry.shape[1], wet.shape[1]) < 2 * FAR_S * rate:
-        return found
+        return found, report
     far = align_pair(dry, wet, rate, max_lag_s=FAR_S)  # started by hand, seconds apart
-    return far if far.confidence > found.confidence else found
+    if not far.confident:
+        return found, report
+    if report is not None:
+        whole = round(far.lag_samples)
+        report = _checked(dry[:, max(0, -whole) :], wet[:, max(0, whole) :], rate, report.name)
+    return far, report
 
 
 def live_channels(sound: Audio) -> Audio:

@@ -10,25 +10,21 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fxclone.alignment import AlignedPair, apply_alignment
 from fxclone.audio import Audio, fit_channels
+from fxclone.check import CheckReport
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import GAP_S, Pair, digest, pair_notes, require_sound
-from fxclone.passages import SPARE_S, Passage, read_take, settle
+from fxclone.passages import Passage, read_take, settle
 from fxclone.takes import Take
 from fxclone.windows import plan_windows
 
-if TYPE_CHECKING:
-    from fxclone.check import CheckReport
-
 CHANNELS = ("auto", "mono", "mono-stereo", "stereo")
 """What the dry and the wet side of a clone may be."""
-CHECKED_S = 120.0
-"""How much of a take is checked: noise, hum and drop-outs show in less."""
 QUIET_REACH_S = 0.5
 """How far a cut may be moved to a quieter place, where fewer notes ring across it."""
 SOFT_S = 0.002
@@ -150,7 +146,10 @@ def read_recording(
         for take in dict.fromkeys(window.take for window in windows):
             own = [window for window in windows if window.take == take]
             heard = read_take(take, own, sample_rate, align=how.align)
-            reports.append(_check(take, heard[0], sample_rate, how))
+            for report in (passage.report for passage in heard if passage.report is not None):
+                if report.verdict == "unusable" and not how.anyway:
+                    raise FxcloneError(f"{take.name}: {report.verdict_text}; mend it, or train nevertheless: --anyway")
+                reports.append(report)
             passages += heard
     notes += dict.fromkeys(str(entry.message) for entry in caught)
     layout, mixed = _layout(passages, how)
@@ -169,16 +168,6 @@ def read_recording(
     facts = _facts(rows, sample_rate, how.align)
     notes += [*mixed, *unsure, *_told(facts, sample_rate), *training.notes]
     return Recording(training, validation, facts, tuple(reports), tuple(dict.fromkeys(notes)))
-
-
-def _check(take: Take, passage: Passage, rate: int, how: Treatment) -> CheckReport:
-    from fxclone.check import check_pair
-
-    most = round(CHECKED_S * rate)
-    report = check_pair(passage.dry[:, :most], passage.wet[:, : most + round(SPARE_S * rate)], rate, name=take.name)
-    if report.verdict == "unusable" and not how.anyway:
-        raise FxcloneError(f"{take.name}: {report.verdict_text}; mend it, or train nevertheless with --anyway")
-    return report
 
 
 def _layout(passages: Sequence[Passage], how: Treatment) -> tuple[tuple[int, int], list[str]]:

@@ -59,7 +59,8 @@ def evaluate(
     if plot is not None:
         check_target(plot, force=force)
     clone = load_clone(model)
-    results, notes = [], []
+    results: list[Evaluation] = []
+    notes: list[str] = []
     if wet:
         takes, notes = find_takes(dry, wet)
         removed = _latency_removed(clone)

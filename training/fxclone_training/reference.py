@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fxclone.effects import Effect, effect
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair, training_and_validation
-from fxclone.recorded import Recording, Treatment, read_recording
+from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import ROLES, Take
 from fxclone_training.recipe import Recipe
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RECORDED_S = 1200.0
 """Of a recording so much is used where the recipe says nothing: it cannot be made anew. About 1 GB while it is read."""
+CHECKED = ("verdict", "best_esr_db", "noise_floor_db", "linear_coherence", "time_varying")
+"""What the metadata say of a check."""
 MOST_ROWS = 32
 """So many takes are described in the clone file."""
 
@@ -171,11 +173,10 @@ class RecordingReference:
             seed=recipe.seed,
             treatment=self.treatment.with_channels(channels),
         )
-        caveats = [f"{one.name}: {one.verdict_text}" for one in found.reports if one.verdict != "fine"]
         alignment = {**found.alignment, "takes": found.alignment["takes"][:MOST_ROWS]}
-        facts = {"alignment": alignment, "check": _check_facts(found)}
-        notes = (*self.notes, *self._rates(sample_rate), *caveats, *found.notes)
-        return Material(found.training, found.validation, notes, 0, facts["check"]["best_esr_db"], facts)
+        facts = {"alignment": alignment, "check": _check_facts(found.reports)}
+        notes = (*self.notes, *self._rates(sample_rate), *_caveats(found.reports), *found.notes)
+        return Material(found.training, found.validation, notes, 0, _floor_db(found.reports), facts)
 
     def _rates(self, sample_rate: int) -> list[str]:
         rates = sorted({info.sample_rate for take in self.takes for info in take.info} - {sample_rate})
@@ -230,21 +231,36 @@ def _digests(entry: Mapping[str, Any]) -> tuple[str, str]:
     return str(entry["dry_digest"]), str(entry["wet_digest"])
 
 
-def _check_facts(found: Recording) -> dict[str, Any]:
-    """The worst verdict, and the lowest error that noise permits in any take."""
+def _caveats(reports: Sequence[CheckReport]) -> list[str]:
+    """What the checks object to, each thing once."""
+    by_topic: dict[str, list[str]] = {}
+    for report in reports:
+        for finding in report.findings:
+            if finding.severity != "fine":
+                advice = f"; {finding.advice}" if finding.advice else ""
+                by_topic.setdefault(finding.topic, []).append(f"{report.name}: {finding.words}{advice}")
+    return [said[0] + (f" (and {len(said) - 1} more like this)" if said[1:] else "") for said in by_topic.values()]
+
+
+def _floor_db(reports: Sequence[CheckReport]) -> float | None:
+    """The lowest error that noise permits in any take, where that was measured and not only guessed."""
+    floors = [one.measured.best_esr_db for one in reports if one.measured and one.measured.best_esr_exact]
+    return min(floors) if floors and len(floors) == len(reports) else None
+
+
+def _check_facts(reports: Sequence[CheckReport]) -> dict[str, Any]:
+    """The worst verdict, and the figures of every take."""
     order = ("fine", "usable", "unusable")
-    worst = max(found.reports, key=lambda one: order.index(one.verdict))
-    floors = [one.best_esr_db for one in found.reports if one.best_esr_db is not None]
+    worst = max(reports, key=lambda one: order.index(one.verdict))
+    takes = [{"wet": one.name, **{key: one.as_dict()[key] for key in CHECKED}} for one in reports]
+    floors = [take["best_esr_db"] for take in takes if take["best_esr_db"] is not None]
     return {
         "verdict": worst.verdict,
         "verdict_text": worst.verdict_text,
-        "best_esr_db": min(floors) if len(floors) == len(found.reports) else None,
-        "takes": [_row(one) for one in found.reports[:MOST_ROWS]],
+        "best_esr_db": min(floors) if floors else None,
+        "time_varying": any(take["time_varying"] for take in takes),
+        "takes": takes[:MOST_ROWS],
     }
-
-
-def _row(report: CheckReport) -> dict[str, Any]:
-    return {"wet": report.name, "verdict": report.verdict, "best_esr_db": report.best_esr_db}
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,103 @@
+"""``fxclone train --resume``: goes on where a run ended, and says what is wrong with a damaged one."""
+
+import json
+
+import numpy as np
+import pytest
+from train_runs import CommandLine, log_of, one_object, refused, train_passthrough, weights_in
+
+from fxclone.clone import load_clone
+from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.runs import RunFolder
+
+
+@pytest.fixture
+def fxclone_(monkeypatch, tmp_path, tmp_path_factory, capsys):
+    return CommandLine(monkeypatch, tmp_path, tmp_path_factory, capsys)
+
+
+def test_resume_goes_on(fxclone_, tmp_path):
+    words = ("train", "--effect", "tanh > lowpass(cutoff_hz=5000, order=1)", *fxclone_.quick, "--json")
+    first = one_object(fxclone_(*words, "-o", "first.onnx")[1])
+    refused(fxclone_("train", "--resume", "last", "--json"), "first.onnx exists already")
+    code, out, err = fxclone_("train", "--resume", "last", "--max-steps", 20, "-o", "second.onnx", "--json")
+    assert code == 0, err
+    second = one_object(out)
+    assert second["run"] == first["run"]
+    assert second["effect"] == first["effect"]
+    assert second["m"] == first["m"] == 4
+    assert second["esr_db"] <= first["esr_db"] + 0.5
+    rows = log_of(tmp_path / first["run"])
+    assert len({row["best_esr_db"] for row in rows}) > 1
+    assert load_clone(tmp_path / "second.onnx").meta.parameters == second["parameters"]
+    code, out, err = fxclone_("train", "--resume", first["run"], "--max-steps", 4, "-o", "third.onnx", "--json")
+    assert code == 0, err
+
+
+def test_resume_never_makes_the_kept_weights_worse(fxclone_, tmp_path):
+    facts = train_passthrough(fxclone_)
+    before = weights_in(tmp_path / facts["run"])
+    code, out, err = fxclone_("train", "--resume", "last", "--max-steps", 1, "--force", "--json")
+    assert code == 0, err
+    assert one_object(out)["esr_db"] <= facts["esr_db"] + 0.5
+    after = weights_in(tmp_path / facts["run"])
+    assert before.keys() == after.keys()
+
+
+def made_run(base, name="tanh-run", *, weights=None, config=None):
+    """A run folder as an interrupted training would leave it."""
+    facts = {"effect": "tanh", "recipe": {"seconds": 5.0}, "sample_rate": 48_000, "dry": [], "only_dry": False,
+             "output": "tanh.onnx"}  # fmt: skip
+    run = RunFolder.create(base / "runs", name, facts)
+    run.save_weights(Ar(ArConfig(m=2, width=2)), -10.0)
+    if weights is not None:
+        (run.path / "best.safetensors").write_bytes(weights((run.path / "best.safetensors").read_bytes()))
+    if config is not None:
+        (run.path / "config.json").write_text(config(facts) if callable(config) else config)
+    return run.path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: b"rubbish", lambda data: data[: len(data) // 2], lambda data: data[:-1],
+     lambda data: data.replace(b'm\\": 2', b'm\\": 9'), lambda data: data.replace(b"skip_x", b"skip_z"),
+     lambda data: data[:-4] + np.float32(np.nan).tobytes()],
+    ids=["empty", "rubbish", "half", "a byte short", "other shape", "other names", "NaN"],
+)  # fmt: skip
+def test_corrupt_weights(fxclone_, tmp_path, damage):
+    made_run(tmp_path, weights=damage)
+    refused(fxclone_("train", "--resume", "last"), "best.safetensors", code=1)
+    assert not (tmp_path / "tanh.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["", "{", "[]", "null", "{}", lambda facts: json.dumps({**facts, "sample_rate": "fast"}),
+     lambda facts: json.dumps({**facts, "sample_rate": None}), lambda facts: json.dumps({**facts, "effect": 5}),
+     lambda facts: json.dumps({**facts, "effect": "gone"}), lambda facts: json.dumps({**facts, "recipe": [1]}),
+     lambda facts: json.dumps({**facts, "recipe": {"m": "many"}}), lambda facts: json.dumps({**facts, "output": 3}),
+     lambda facts: json.dumps({**facts, "dry": 3}), lambda facts: json.dumps({**facts, "dry": [3]})],
+    ids=["empty", "cut", "list", "null", "nothing", "rate word", "no rate", "effect 5", "effect gone", "recipe list",
+         "recipe word", "output 3", "dry 3", "dry of numbers"],
+)  # fmt: skip
+def test_a_corrupt_configuration(fxclone_, tmp_path, config):
+    made_run(tmp_path, config=config)
+    code, out, err = fxclone_("train", "--resume", "last", "--max-steps", 1)
+    assert code in (1, 2)
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_run_without_weights(fxclone_, tmp_path):
+    run = made_run(tmp_path)
+    (run / "best.safetensors").unlink()
+    refused(fxclone_("train", "--resume", "last"), "no run with weights")
+    refused(fxclone_("train", "--resume", run), "best.safetensors")
+
+
+def test_resume_with_a_smaller_window(fxclone_, tmp_path):
+    """Either a clone, or one line; never a traceback after all the work."""
+    train_passthrough(fxclone_)
+    code, _, err = fxclone_("train", "--resume", "last", "--m", 1, "--max-steps", 2, "-o", "b.onnx")
+    assert code in (0, 2), err
+    assert "Traceback" not in err
