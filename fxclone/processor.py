@@ -13,7 +13,8 @@ class Processor(Protocol):
     """Turns blocks of sound into blocks of sound, carrying its state from one to the next.
 
     ``prepare`` may allocate; ``process`` may not block, lock, print or grow. Any division of a signal into blocks
-    (also of 1 sample) gives the same sound.
+    (also of 1 sample) gives the same sound. One that gives another number of channels than it gets has an attribute
+    ``channels_out``, valid after ``prepare``.
     """
 
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:

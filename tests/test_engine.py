@@ -127,6 +127,19 @@ def test_the_histogram_gives_the_quantiles_of_what_it_was_given(rng):
     assert TimeHistogram(1e-3).summary_ms() == {"p50": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
 
 
+def test_each_output_has_its_peak(rng):
+    class Uneven(Sound):
+        channels_out = 2
+
+        def run(self, block):
+            return np.concatenate([block, 0.25 * block])
+
+    engine = engine_of(Uneven(), path=SoundPath(out_gain=2.0))
+    play(engine, playing(rng, RATE, 0.1, level=0.8))
+    assert engine.meters.take_peaks() == (pytest.approx(0.8), pytest.approx((1.6, 0.4)))  # before the ceiling
+    assert engine.meters.clipped_blocks > 0
+
+
 def test_xruns_are_counted_by_kind():
     meters = Meters(TimeHistogram(1e-3))
     for kind in ("late block", "late block", "input overflow"):
@@ -135,17 +148,25 @@ def test_xruns_are_counted_by_kind():
     assert meters.xrun_kinds == {"late block": 2, "input overflow": 1}
 
 
-def test_memory_stays_flat_over_many_blocks(rng):
-    engine = engine_of(StabilityMonitor(Gain(1.0)), path=SoundPath(mix=0.5))
+class Wide(Sound):
+    channels_out = 2
+
+    def run(self, block):
+        return np.concatenate([block, -block])
+
+
+@pytest.mark.parametrize(("processor", "channels_out"), [(Gain(1.0), 2), (Wide(), 1)])
+def test_memory_stays_flat_over_many_blocks(rng, processor, channels_out):
+    engine = engine_of(StabilityMonitor(processor), path=SoundPath(mix=0.5), channels_out=channels_out)
     dry = rng.uniform(-0.9, 0.9, (1, 64)).astype(np.float32)
-    out = np.zeros((2, 64), np.float32)
+    out = np.zeros((channels_out, 64), np.float32)
     for _ in range(500):
         engine.process_into(dry, out)
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(10_000):
+        for _ in range(5_000):
             engine.process_into(dry, out)
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:

@@ -18,6 +18,7 @@ from fxclone.files import read_sound, write_sound
 from fxclone.processor import Chain
 from fxclone.render import MAX_TAIL_S, render_file
 from fxclone.resampled import Resampled
+from fxclone.signals import training_sound
 from fxclone_realtime.monitor import StabilityMonitor
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.player import Session
@@ -235,6 +236,25 @@ def test_a_tail_that_an_amp_makes_louder_is_no_fault(rng, name):
     assert not monitor.status, monitor.status
 
 
+@pytest.mark.parametrize("name", ["hall", "all wet", "many echoes"])
+def test_a_tone_that_swells_in_a_tail_is_no_fault(name):
+    """The worst that playing can do: a full-scale tone, held, where the effect is loudest."""
+    make, tail_s = LONG[name]
+    click = np.zeros((2, round(tail_s * RATE)), np.float32)
+    click[:, 0] = 1.0
+    gain = np.abs(np.fft.rfft(make().process(click, RATE, reset=True)[0]))
+    hz = np.argmax(gain) / click.shape[1] * RATE
+    dry = training_sound(20.0, RATE, seed=1)
+    wet = make().process(np.repeat(dry, 2, axis=0), RATE, reset=True)
+    levels = {"dry_peak": float(np.abs(dry).max()), "wet_peak": float(np.abs(wet).max())}
+    monitor = StabilityMonitor(Plugin(make, tail_s), levels)
+    monitor.prepare(RATE, 4_096, 1)
+    tone = np.cos(2 * np.pi * hz * np.arange(round(2 * tail_s * RATE)) / RATE).astype(np.float32)[None, :]
+    out = run(monitor, tone, (4_096,))
+    assert np.abs(out).max() > 0.8 * gain.max()
+    assert not monitor.status, monitor.status
+
+
 @pytest.mark.parametrize("level_db", [-40, -12, 0])
 def test_real_playing_with_pauses_in_a_hall_is_no_fault(shared_data, level_db):
     make, tail_s = LONG["hall"]
@@ -307,4 +327,9 @@ def test_a_tail_that_grows_is_still_a_runaway(rng):
     monitor.prepare(RATE, 1_024, 1)
     out = run(monitor, np.zeros((1, 12 * RATE), np.float32), (1_024,))
     assert monitor.status.trips[0].what == "runaway level"
-    assert np.abs(out).max() <= 4.0
+    assert np.abs(out).max() <= 8.0
+    quick = Swells()
+    quick.tail_samples = 0
+    monitor = StabilityMonitor(quick, {"dry_peak": 1.0, "wet_peak": 1.0})
+    monitor.prepare(RATE, 1_024, 1)
+    assert np.abs(run(monitor, np.zeros((1, 12 * RATE), np.float32), (1_024,))).max() <= 4.0

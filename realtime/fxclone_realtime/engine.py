@@ -115,7 +115,8 @@ class Engine:
         if wet.shape[0] == heard.shape[0] or wet.shape[0] == 1:
             np.multiply(wet, path.out_gain, out=heard)
         else:
-            np.multiply(wet.mean(axis=0), path.out_gain, out=heard)
+            np.mean(wet, axis=0, out=heard[0])
+            np.multiply(heard[:1], path.out_gain, out=heard)
         peaks = self._ceiling.apply(heard)
         for channel, peak in enumerate(peaks.tolist()):
             meters.wet_peaks[channel] = max(meters.wet_peaks[channel], peak)

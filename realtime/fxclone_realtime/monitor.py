@@ -22,6 +22,9 @@ LEVEL_LIMIT = 4.0
 """Loudest output taken as normal when nothing is known from training: +12 dBFS."""
 LEVEL_MARGIN = 4.0
 """12 dB above the loudest output that training saw."""
+TAIL_MARGIN = 2.0
+"""6 dB more where a tail of seconds adds up what is held longer than any tone in training."""
+LONG_TAIL_S = 4.0
 SILENT_INPUT = 1e-4  # -80 dBFS
 RINGING_OUTPUT = 1e-3  # -60 dBFS
 LARGEST_GAIN = 1e3  # 60 dB: a high-gain amp may make its input's hiss this much louder without ringing
@@ -60,7 +63,8 @@ class StabilityMonitor:
         What is watched.
     levels : mapping or None
         ``dry_peak`` and ``wet_peak``, the loudest that training saw, and ``wet_dc`` (linear, full scale = 1). Without
-        them the limit is +12 dBFS. Input louder than in training raises it by as much: hot playing is no alarm.
+        them the limit is +12 dBFS. Input louder than in training raises it by as much: hot playing is no alarm; so does
+        a tail of seconds, by up to 6 dB.
     """
 
     def __init__(self, inner: Processor, levels: Mapping[str, float] | None = None) -> None:
@@ -68,7 +72,7 @@ class StabilityMonitor:
         known = dict(levels or {})
         self._trained_dry = min(1.0, max(1e-3, float(known.get("dry_peak", 1.0))))
         wet = float(known.get("wet_peak", LEVEL_LIMIT / LEVEL_MARGIN))
-        self._level_limit = max(1.0, LEVEL_MARGIN * wet) if math.isfinite(wet) else LEVEL_LIMIT
+        self._known_limit = max(1.0, LEVEL_MARGIN * wet) if math.isfinite(wet) else LEVEL_LIMIT
         trained_dc = float(known.get("wet_dc", 0.0))
         self._dc_limit = DC_LIMIT + (2.0 * abs(trained_dc) if math.isfinite(trained_dc) else 0.0)
         self.status = MonitorStatus()
@@ -88,6 +92,10 @@ class StabilityMonitor:
         self._release_curve = (0.5 + 0.5 * np.cos(np.pi * np.arange(release) / release)).astype(np.float32)
         self._fade_curve = (0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)).astype(np.float32)
         heard_for = self.inner.latency_samples + self.inner.tail_samples
+        tail_s = self.inner.tail_samples / rate
+        self._level_limit = self._known_limit * min(
+            TAIL_MARGIN, max(1.0, TAIL_MARGIN * math.sqrt(tail_s / LONG_TAIL_S))
+        )
         # The dry level is held for as long as it may still be heard in the output.
         self._dry_fall = math.exp(-1.0 / (rate + heard_for))
         self._quiet_after = heard_for + SILENCE_GRACE_S * rate
