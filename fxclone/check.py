@@ -29,6 +29,7 @@ from fxclone.check_defects import (
     lag_jumps,
     not_shared,
     repeats,
+    standing_offset,
 )
 from fxclone.check_motion import Motion, motion
 from fxclone.check_system import (
@@ -118,7 +119,7 @@ class Measured:
     envelope : float
         Correlation of the two envelopes, 0 to 1.
     dry_dc, wet_dc : float
-        Mean, of full scale.
+        Mean where the dry sound is soft, of full scale.
     wet_dbfs : float
         RMS of wet.
     levels_db : ndarray [shape=(2, blocks)]
@@ -356,8 +357,8 @@ def _measure(dry: Audio, wet: Audio, rate: int) -> Measured:
         repeated=_back(repeated, lag),
         jumps=lag_jumps(alignment.track),
         envelope=envelope_match(x, y, rate),
-        dry_dc=float(x.mean(dtype=np.float64)),
-        wet_dc=float(y.mean(dtype=np.float64)),
+        dry_dc=standing_offset(x, x, rate),
+        wet_dc=standing_offset(x, y, rate),
         wet_dbfs=gain_to_db(rms(y)),
         levels_db=np.array([[gain_to_db(max(float(p), 1e-6)) for p in block_peaks(s, rate)] for s in (x, y)]),
     )

@@ -289,6 +289,17 @@ def _prominence(power: npt.NDArray[np.float64], hz: float, size: int, sample_rat
     return power_to_db(line / max(floor, 1e-16)), 0.5 * line
 
 
+def standing_offset(dry: _Sound, sound: _Sound, sample_rate: int) -> float:
+    """Mean of a sound where the dry sound is softest: a recorder's offset, not one that distortion makes of playing."""
+    block = max(1, round(0.1 * sample_rate))
+    count = sound.shape[0] // block
+    if count < 4:
+        return float(np.mean(sound, dtype=np.float64))
+    blocks = sound[: count * block].reshape(count, block).mean(axis=1, dtype=np.float64)
+    tops = block_peaks(dry, sample_rate, 0.1)[:count]
+    return float(np.median(blocks[np.argsort(tops, kind="stable")[: max(4, count // 4)]]))
+
+
 @dataclass(frozen=True)
 class Coverage:
     """Which input levels the dry sound has.

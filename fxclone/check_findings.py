@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -123,7 +124,7 @@ def _lag(m: Measured, dry_samples: int, sample_rate: int) -> list[Finding]:
         spread = f"{a.uncertainty_samples:.0f} samples" if math.isfinite(a.uncertainty_samples) else "an unknown amount"
         words = f"its lag is uncertain by {spread}"
         found.append(Finding("caveat", "lag_confidence", a.confidence, words, "training leaves a margin"))
-    if a.wander_samples >= WANDER_SAMPLES and not m.jumps and a.polarity_confidence > 0.3:
+    if a.wander_samples >= WANDER_SAMPLES and (not m.jumps or _unsteady(m)) and a.polarity_confidence > 0.3:
         words = f"its lag wanders by {a.wander_samples:.1f} samples about its mean, as from wow and flutter or vibrato"
         found.append(Finding("caveat", "wander", a.wander_samples, words, "a clone learns the mean, not the wander"))
     drift = abs(a.drift_ppm) * 1e-6 * dry_samples
@@ -136,14 +137,21 @@ def _lag(m: Measured, dry_samples: int, sample_rate: int) -> list[Finding]:
     for at_s, size in m.jumps[:5]:
         what = "were inserted into" if size > 0 else "are missing from"
         words = f"about {abs(size):.0f} samples {what} the wet sound at {at_s:.1f} s"
-        found.append(
-            Finding("fatal", "jump", size, words, "record again, or cut both files there and give them as two takes")
-        )
+        # On a tape, whose lag wanders anyway, one more step is of a kind with the rest.
+        severity: Severity = "caveat" if _unsteady(m) else "fatal"
+        advice = "record again, or cut both files there and give them as two takes"
+        found.append(Finding(severity, "jump", size, words, advice))
     if a.polarity < 0:
         found.append(
             Finding("fine", "polarity", -1.0, "the wet sound is inverted", "a clone inverts as the effect does")
         )
     return found
+
+
+def _unsteady(m: Measured) -> bool:
+    """Whether the lag moves from each moment to the next, and not only in steps."""
+    lags = np.array([point.lag_samples for point in m.alignment.track if point.confidence > 0.2])
+    return lags.size > 4 and float(np.median(np.abs(np.diff(lags)))) > WANDER_SAMPLES
 
 
 def _level(m: Measured) -> list[Finding]:
@@ -248,7 +256,7 @@ def _dull_above_hz(m: Measured) -> float | None:
     count = 120
     edges = np.linspace(0, c.hz.shape[0] - 1, count + 1).astype(int)
     wet, dry = (
-        10.0 * np.log10([float(np.mean(power[a:b])) + 1e-18 for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        10.0 * np.log10([float(np.mean(power[a:b])) + 1e-18 for a, b in pairwise(edges)])
         for power in (c.wet_power, c.dry_power)
     )
     step = count // 20

@@ -16,7 +16,19 @@ from typer.exceptions import Abort, Exit, TyperException
 from fxclone.errors import FxcloneError
 
 INTERRUPTED = 130
-COMMAND_ORDER = ("train", "capture", "play", "render", "evaluate", "effects", "signal", "devices", "info", "verify")
+COMMAND_ORDER = (
+    "train",
+    "capture",
+    "check",
+    "play",
+    "render",
+    "evaluate",
+    "effects",
+    "signal",
+    "devices",
+    "info",
+    "verify",
+)
 
 
 def build_app() -> typer.Typer:
