@@ -77,7 +77,7 @@ class CaptureSignal:
     @property
     def seconds(self) -> float:
         """Length in seconds."""
-        return self.sound.shape[1] / self.sample_rate
+        return float(self.sound.shape[1] / self.sample_rate)
 
     @property
     def lead(self) -> int:

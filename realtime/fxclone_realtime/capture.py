@@ -268,7 +268,7 @@ class CaptureSession:
             self.takes[take.part] = better(self.takes.get(take.part), take)
 
     def _find_out(self, recorded: Recorded, run: Pass) -> Timing | None:
-        """The latency: by markers; else by comparing the whole sounds; else the loopback's; else none is removed."""
+        """The latency: by markers; else the loopback's; else by comparing the whole sounds; else none is removed."""
         enough = self.signal.markers[1] + marker_span(self.sample_rate)
         if recorded.sound.shape[1] < enough:
             return None
@@ -284,19 +284,19 @@ class CaptureSession:
         return self._without_markers(recorded)
 
     def _without_markers(self, recorded: Recorded) -> Timing:
+        said = "the effect leaves nothing of the markers, so drop-outs that the device does not report go unseen"
+        if self._loopback is not None:
+            self.notes.append(f"{said}; the latency that was removed is the loopback's")
+            return Timing(None, int(self._loopback), False, "loopback")
         from fxclone.alignment import align_pair
 
         length = min(recorded.sound.shape[1], self.signal.sound.shape[1])
         found = align_pair(
             self.signal.sound[:, :length], recorded.sound[:1, :length], self.sample_rate, max_lag_s=MAX_LATENCY_S
         )
-        said = "the effect leaves nothing of the markers, so drop-outs that the device does not report go unseen"
         if found.confident and found.lag_samples >= 0:
             self.notes.append(f"{said}; the latency was found by comparing the whole sounds")
             return Timing(None, int(found.lag_samples), False, "alignment")
-        if self._loopback is not None:
-            self.notes.append(f"{said}; the latency that was removed is the loopback's")
-            return Timing(None, int(self._loopback), False, "loopback")
         self.notes.append(f"{said}; and no latency was removed, because none could be told: add --loopback-channel")
         return Timing(None, 0, False, "none")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -157,24 +157,29 @@ def _export(options: CaptureOptions, path: Path, *, as_json: bool) -> None:
 
 def _finish(result: CaptureResult, options: CaptureOptions, *, as_json: bool) -> None:
     from fxclone_realtime.capture_face import summary, train_command
-    from fxclone_realtime.capture_result import write_capture
+    from fxclone_realtime.capture_result import add_fact, write_capture
 
-    verdict = _check(result)
-    if verdict is not None:
-        result.facts["check"] = verdict
     write_capture(result, options.output, force=options.force)
+    if not as_json:
+        _write(summary(result.facts, options.output))
+    verdict = _check(result)  # after writing: whatever happens here, the recording is safe
+    if verdict is not None:
+        add_fact(result, options.output, "check", verdict)
+        if not as_json:
+            _write(f"check: {verdict['verdict_text']}")
     if as_json:
         _write(json.dumps({**result.facts, "output": str(options.output), "train": train_command(options.output)}))
     else:
-        _write(summary(result.facts, options.output))
+        _write(f"now train:\n  {train_command(options.output)}")
 
 
 def _check(result: CaptureResult) -> dict[str, Any] | None:
-    """What `fxclone check` says of the pair."""
-    if importlib.util.find_spec("fxclone.check") is None:
+    """What `fxclone check` says of the pair; None if it cannot say anything."""
+    try:
+        check_pair = importlib.import_module("fxclone.check").check_pair
+        verdict: dict[str, Any] = check_pair(result.dry, result.wet, result.sample_rate).as_dict()
+    except (FxcloneError, ImportError):
         return None
-    check_pair = importlib.import_module("fxclone.check").check_pair
-    verdict: dict[str, Any] = check_pair(result.dry, result.wet, result.sample_rate).as_dict()
     return verdict
 
 

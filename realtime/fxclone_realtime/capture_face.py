@@ -103,9 +103,5 @@ def summary(facts: dict[str, Any], folder: Path) -> str:
     floor = "" if noise is None else f", noise floor {noise:.0f} dBFS"
     lines.append(f"return peaks at {facts['wet_peak_dbfs']:.1f} dBFS{floor}".replace("-", "−"))
     lines += [f"note: {note}" for note in facts["notes"]]
-    check = facts.get("check")
-    if check is not None:
-        lines.append(f"check: {check['verdict_text']}")
-    lines.append(f"wrote {folder}/dry.wav, wet.wav and capture.json; now train:")
-    lines.append(f"  {train_command(folder)}")
+    lines.append(f"wrote {folder}/dry.wav, wet.wav and capture.json")
     return "\n".join(lines)

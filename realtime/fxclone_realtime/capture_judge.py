@@ -21,8 +21,6 @@ AROUND_S = 0.1
 """How far from its place a marker is looked for, once the latency is known."""
 STEP_SAMPLES = 0.3
 """The latency may differ by so much between two markers; a drop-out moves it by a sample at least."""
-WANDER_SAMPLES = 0.2
-"""If it typically differs by more, it is the effect (tape, chorus) that moves, and steps mean nothing."""
 REPORT_GUARD_SAMPLES = 2048
 """A device reports a drop-out up to some blocks early or late."""
 AGREE_WINDOW = 240
@@ -49,11 +47,6 @@ class Timing:
     cut: int
     wandering: bool
     source: str = "markers"
-
-    @property
-    def lag_samples(self) -> float | None:
-        """Latency at the start of the signal."""
-        return None if self.placement is None else self.placement.start
 
     def late_at(self, position: int) -> float:
         """Latency at a position of the signal."""
@@ -149,8 +142,7 @@ def first_timing(signal: CaptureSignal, recorded: Recorded) -> Timing:
     coarse = place(found, signal.markers, rate) if len(there) > 1 else _single(found, there, rate)
     fixes = _fixes(signal, recorded, coarse, range(len(signal.markers)))
     placement = fitted(fixes, signal.markers)
-    steps = [abs(step) for step in _steps(signal, fixes, placement).values()]
-    wandering = len(steps) > 1 and float(np.median(steps)) > WANDER_SAMPLES
+    wandering = placement.wandering
     if wandering:
         late = min(fix.position - signal.markers[number] for number, fix in fixes.items())
     else:  # the line, and not the least of them: a drop-out may have moved some

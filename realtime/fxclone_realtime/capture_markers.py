@@ -19,6 +19,11 @@ CLEAR = 9.0
 SAME_PLACE_S = 0.003
 """How far a marker may lie from where the others say it is: more than any clock drifts within a minute."""
 LARGEST_DRIFT = 1e-3
+CLOCK_DRIFT = 3e-4
+"""No two clocks of sound cards differ by more."""
+ON_LINE_SAMPLES = 0.3
+"""Half the width of the line through the markers: noise moves them less, a drop-out more."""
+MOST_SLOPES = 400
 AROUND_S = 0.04
 """What a peak is compared with: as far as no music reaches, because silence surrounds a marker."""
 ONSET_S, ONSET_SHARE = 0.0015, 0.15
@@ -67,13 +72,21 @@ class Placement:
     fixes : dict of int to MarkerFix
         The markers that were found, by their number.
     wander_samples : float
-        Largest distance of a marker from the line through them.
+        Typical (median) distance of a marker from the line through them.
+    on_line : int
+        How many markers lie on that line.
     """
 
     start: float
     drift_ppm: float
     fixes: dict[int, MarkerFix]
     wander_samples: float
+    on_line: int = 1
+
+    @property
+    def wandering(self) -> bool:
+        """Whether the latency moves all the time, so that there is no line."""
+        return len(self.fixes) > 2 and 2 * self.on_line < len(self.fixes)
 
     def at(self, signal_position: float) -> float:
         """Where in the recording a position of the signal lies."""
@@ -232,12 +245,44 @@ def _clearness(match: dict[int, MarkerFix]) -> float:
 
 
 def fitted(fixes: dict[int, MarkerFix], markers: Sequence[int]) -> Placement:
-    """The line through marker positions (Theil and Sen's: medians, so a jump in one place does not turn it)."""
+    """The line on which most markers lie; a drop-out moves all after it, and must not turn it.
+
+    Player and recorder mostly share a clock, so a level line is preferred unless a slope explains two markers more. If
+    no line holds half of the markers, the latency itself is moving: then the line is of medians (Theil and Sen's).
+    """
     numbers = sorted(fixes)
     x = np.array([markers[k] for k in numbers], np.float64)
     lag = np.array([fixes[k].position - markers[k] for k in numbers])
-    i, j = np.triu_indices(x.size, 1)
-    drift = float(np.median((lag[j] - lag[i]) / (x[j] - x[i]))) if x.size > 1 else 0.0
-    start = float(np.median(lag - drift * x))
-    wander = float(np.max(np.abs(lag - drift * x - start)))
-    return Placement(start, 1e6 * drift, {k: fixes[k] for k in numbers}, wander)
+    level, start = _fullest(lag)
+    drift, best = 0.0, level
+    if x.size > 1:
+        i, j = np.triu_indices(x.size, 1)
+        every = max(1, i.size // MOST_SLOPES)
+        slopes = ((lag[j] - lag[i]) / (x[j] - x[i]))[::every]
+        for slope in slopes[np.abs(slopes) <= CLOCK_DRIFT]:
+            count, offset = _fullest(lag - slope * x)
+            if count > best and (count >= level + 2 or x.size == 2):
+                best, drift, start = count, float(slope), offset
+        if best > 2 and drift:
+            on = np.abs(lag - drift * x - start) <= ON_LINE_SAMPLES
+            drift, start = (float(value) for value in np.polyfit(x[on], lag[on], 1))
+        if 2 * best < x.size:
+            drift = float(np.median(slopes))
+            start = float(np.median(lag - drift * x))
+    away = np.abs(lag - drift * x - start)
+    return Placement(
+        start,
+        1e6 * drift,
+        {k: fixes[k] for k in numbers},
+        wander_samples=float(np.median(away)),
+        on_line=int(np.count_nonzero(away <= ON_LINE_SAMPLES)),
+    )
+
+
+def _fullest(values: Doubles) -> tuple[int, float]:
+    """How many values lie closest together, within the width of a line, and the middle of those."""
+    ordered = np.sort(values)
+    until = np.searchsorted(ordered, ordered + 2 * ON_LINE_SAMPLES, side="right")
+    counts = until - np.arange(ordered.size)
+    k = int(np.argmax(counts))
+    return int(counts[k]), float(np.median(ordered[k : until[k]]))

@@ -17,6 +17,7 @@ import numpy as np
 from fxclone.audio import Audio, gain_to_db, peak, power_to_db, rms
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.files import write_sound
+from fxclone.paths import atomic_output
 from fxclone.signals.capture_signal import LEAD_S, CaptureSignal
 from fxclone_realtime.capture_judge import PartTake, Recorded, Timing
 
@@ -89,7 +90,7 @@ def assemble(
     wet = np.concatenate([take.wet for take in kept], axis=1)
     notes = [*notes, *_notes(signal, timing, takes, kept)]
     placement = timing.placement
-    lag = timing.lag_samples
+    lag = None if placement is None else timing.late_at(signal.markers[0])
     clipped = sum(take.clipped for take in kept)
     if clipped:
         notes.append(f"the return clips in {clipped} places: turn the input down, unless the pedal itself clips there")
@@ -149,7 +150,7 @@ def _notes(signal: CaptureSignal, timing: Timing, takes: dict[int, PartTake], ke
     notes = []
     if timing.wandering and timing.placement is not None:
         notes.append(
-            f"the latency moves by up to {timing.placement.wander_samples:.1f} samples: tape, chorus or the like"
+            f"the latency moves, typically by {timing.placement.wander_samples:.1f} samples: tape, chorus or the like"
         )
     flawed = [take for take in kept if not take.whole]
     if flawed:
@@ -263,3 +264,10 @@ def write_capture(result: CaptureResult, folder: Path, *, force: bool = False) -
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return folder
+
+
+def add_fact(result: CaptureResult, folder: Path, name: str, value: Any) -> None:
+    """Add something found out later to the facts and to ``capture.json``."""
+    result.facts[name] = value
+    with atomic_output(folder / "capture.json", force=True) as path:
+        path.write_text(json.dumps(result.facts, indent=2) + "\n")
