@@ -30,7 +30,8 @@ FRAME = FOURIER_SIZE // 2
 HEAD = 2 * FRAME
 """How many past samples the head sees, besides the one at hand."""
 RESERVE = 64
-"""Samples at the end of a frame that find all products done: the block that transforms has nothing else to do."""
+"""Samples. The products of a frame are done two such stretches before its end, and the first one transforms the sums
+back, so that three kinds of work do not fall into one block."""
 STRIDE = 16
 """Outputs that the head computes from one window: a ``Conv`` of few channels wastes most of a processor's width."""
 RANK_FLOOR = 10 ** (-100 / 20)
@@ -155,10 +156,11 @@ class _Tail:
         shapes = {
             "place": (2,),
             "ready": (outs, FRAME),
+            "coming": (outs, FRAME),
             "sums": (2, self.bins, 2 * outs),
             f"spectra.{IN_PLACE}": (2, self.bins, ins, self.parts),
         }
-        before, self.ready, self.sums, self.spectra = (
+        before, self.ready, self.coming, self.sums, self.spectra = (
             graph.state(f"{self.name}.{key}", shape) for key, shape in shapes.items()
         )
         start, slot = graph.op("Split", graph.cast_int(before), outputs=2, axis=0, num_outputs=2)
@@ -176,29 +178,45 @@ class _Tail:
 
     def _within(self, place: _Place) -> list[str]:
         """A block that finishes no frame: its share of the products."""
+        graph = self.graph
+        late = graph.const([FRAME - RESERVE])
         wet = self._cut(self.ready, place.start, place.end, 1)
-        sums = self._products(self.spectra, place.slot, self._bin_at(place.start), self._bin_at(place.end))
-        return [wet, self.ready, self._joined_sums(sums), self.spectra]
+        found = self._products(self.spectra, place.slot, self._bin_at(place.start), self._bin_at(place.end))
+        sums = self._joined_sums(found)
+        passes = graph.op("And", graph.op("Less", place.start, late), graph.op("LessOrEqual", late, place.end))
+        return [wet, self.ready, self._transformed_if(passes, sums), sums, self.spectra]
 
     def _across(self, place: _Place) -> list[str]:
         """A block that finishes F frames: the last products of the first, whole frames between, a share of the next."""
         graph = self.graph
+        late = graph.const([FRAME - RESERVE])
         last = self._products(self.spectra, place.slot, self._bin_at(place.start), graph.const([self.bins]))
         done = self._joined_sums(last)
         # A zero that is not known before the ring has been read: what is written below may be the same memory.
-        read = graph.op("Sub", graph.op("Shape", done, start=0, end=1), graph.const([2]))
+        read = graph.op("Mul", graph.op("Shape", last, start=1, end=2), graph.const([0]))
         slot, next_slot = (graph.op("Add", one, read) for one in (place.slot, place.next_slot))
         newest = self._finished(place)
-        sums, spectra = graph.choose(
+        still_to_do = graph.op("Less", place.start, late)
+        frames, spectra = graph.choose(
             graph.op("Less", graph.const([1]), place.frames),
             lambda: self._several(done, newest, slot, next_slot),
-            lambda: [graph.op("Unsqueeze", done, graph.const([3])), self._written(newest, slot)],
-        )  # (2, K, 2 O, F), (2, K, R, P)
-        frames = self.fourier.inverse_products(sums, self.outs)  # (O, F * FRAME)
+            lambda: [self._transformed_if(still_to_do, done), self._written(newest, slot)],
+        )  # (O, F * FRAME), (2, K, R, P)
         sound = graph.op("Concat", self.ready, frames, axis=1)
         wet = self._cut(sound, place.start, place.end, 1)
-        begun = self._products(spectra, next_slot, graph.const([0]), self._bin_at(place.rest))
-        return [wet, graph.slice(sound, -FRAME, None, 1), self._joined_sums(begun), spectra]
+        sums = self._joined_sums(self._products(spectra, next_slot, graph.const([0]), self._bin_at(place.rest)))
+        coming = self._transformed_if(graph.op("LessOrEqual", late, place.rest), sums)
+        return [wet, graph.slice(sound, -FRAME, None, 1), coming, sums, spectra]
+
+    def _transformed_if(self, condition: str, sums: str) -> str:
+        """The next frame of output from its finished sums, or what is there of it already."""
+        graph = self.graph
+        (frame,) = graph.choose(
+            condition,
+            lambda: [self.fourier.inverse_products(graph.op("Unsqueeze", sums, graph.const([3])), self.outs)],
+            lambda: [self.coming],
+        )
+        return frame
 
     def _written(self, newest: str, slot: str) -> str:
         """The ring with one more spectrum, ``(2, K, R, 1)``, in place of the oldest."""
@@ -207,7 +225,7 @@ class _Tail:
         return str(graph.op("ScatterElements", self.spectra, graph.op("Add", everywhere, slot), newest, axis=3))
 
     def _several(self, done: str, newest: str, slot: str, next_slot: str) -> list[str]:
-        """Sums of F > 1 output frames, of which the first is done, and the ring after them."""
+        """F > 1 output frames, the sums of the first of which are done, and the ring after them."""
         graph = self.graph
         line = graph.op("Concat", self._from(self.spectra, slot, 3), newest, axis=3)  # (2, K, R, P + F), oldest first
         seen = graph.op("Reshape", graph.slice(line, 1, -1, 3), graph.const([2, self.bins * self.ins, -1]))
@@ -216,7 +234,8 @@ class _Tail:
         others = graph.op("Reshape", found, graph.const([2, self.bins, 2 * self.outs, -1]))
         sums = graph.op("Concat", graph.op("Unsqueeze", done, graph.const([3])), others, axis=3)
         kept = graph.slice(line, -self.parts, None, 3)
-        return [sums, self._from(kept, graph.op("Sub", graph.const([self.parts]), next_slot), 3)]
+        ring = self._from(kept, graph.op("Sub", graph.const([self.parts]), next_slot), 3)
+        return [self.fourier.inverse_products(sums, self.outs), ring]
 
     def _from(self, data: str, start: str, axis: int) -> str:
         """Turn a ring so that it begins at ``start``."""
@@ -250,7 +269,7 @@ class _Tail:
     def _bin_at(self, position: str) -> str:
         """How many bins are done at a position in the frame."""
         graph = self.graph
-        span = FRAME - RESERVE
+        span = FRAME - 2 * RESERVE
         scaled = graph.op("Mul", position, graph.const([self.bins]))
         done = graph.op("Div", graph.op("Add", scaled, graph.const([span - 1])), graph.const([span]))
         return str(graph.op("Min", done, graph.const([self.bins])))
