@@ -149,7 +149,7 @@ def test_a_reverb_that_adds_its_inputs_up_needs_one_delay_line(tmp_path, rng):
     assert rest.shape == (2, 1, 9000 - HEAD)
     assert_allclose(np.einsum("ort,ri->oit", rest, mix), panned[:, :, HEAD:], atol=1e-9)
     shapes, _ = shapes_of(model_of(panned))
-    assert shapes["state.tail.spectra.in_place"][2] == 1
+    assert shapes["state.tail.ring.in_place"][2] == 1
     sound = (0.3 * rng.standard_normal((2, 30_000))).astype(np.float32)
     out = run_in_chunks(fresh_streams(clone_of(panned, tmp_path / "room.onnx"))(), sound, MIXED)
     expected = convolved(panned, sound)

@@ -31,7 +31,10 @@ HEAD = 2 * FRAME
 """How many past samples the head sees, besides the one at hand."""
 RESERVE = 64
 """Samples. The products of a frame are done two such stretches before its end, and the first one transforms the sums
-back, so that three kinds of work do not fall into one block."""
+back, so that no block does all kinds of work."""
+ENTRY = FRAME // 4
+"""When, in the frame after it, a spectrum enters the ring; for the same reason."""
+NEVER = 2 * FRAME
 STRIDE = 16
 """Outputs that the head computes from one window: a ``Conv`` of few channels wastes most of a processor's width."""
 RANK_FLOOR = 10 ** (-100 / 20)
@@ -131,8 +134,11 @@ class _Place:
     rest: str
     """Samples of the unfinished frame that were heard after it."""
     slot: str
-    """Of the ring of spectra: where the unfinished frame will go, and where the oldest one is, before the block."""
+    """Of the ring: where the newest spectrum belongs."""
     next_slot: str
+    """The same after the block."""
+    due: str
+    """The position from which on it should be there; `NEVER` if it is."""
 
 
 class _Tail:
@@ -154,24 +160,26 @@ class _Tail:
         """Build it; return the name of ``(O, T)``."""
         graph, ins, outs = self.graph, self.ins, self.outs
         shapes = {
-            "place": (2,),
+            "place": (3,),
             "ready": (outs, FRAME),
             "coming": (outs, FRAME),
             "sums": (2, self.bins, 2 * outs),
-            f"spectra.{IN_PLACE}": (2, self.bins, ins, self.parts),
+            "newest": (2, self.bins, ins, 1),
+            f"ring.{IN_PLACE}": (2, self.bins, ins, self.parts),
         }
-        before, self.ready, self.coming, self.sums, self.spectra = (
+        before, self.ready, self.coming, self.sums, self.newest, self.ring = (
             graph.state(f"{self.name}.{key}", shape) for key, shape in shapes.items()
         )
-        start, slot = graph.op("Split", graph.cast_int(before), outputs=2, axis=0, num_outputs=2)
+        start, slot, due = graph.op("Split", graph.cast_int(before), outputs=3, axis=0, num_outputs=3)
         end = graph.op("Add", start, graph.length(self.signal))
         frames = graph.op("Div", end, graph.const([FRAME]))
         rest = graph.op("Sub", end, graph.op("Mul", frames, graph.const([FRAME])))
         next_slot = graph.op("Mod", graph.op("Add", slot, frames), graph.const([self.parts]))
-        place = _Place(start, end, frames, rest, slot, next_slot)
+        place = _Place(start, end, frames, rest, slot, next_slot, due)
         ends_no_frame = graph.op("Less", end, graph.const([FRAME]))
-        wet, *after = graph.choose(ends_no_frame, lambda: self._within(place), lambda: self._across(place))
-        states = [graph.op("Cast", graph.op("Concat", rest, next_slot, axis=0), to=1), *after]
+        next_due, wet, *after = graph.choose(ends_no_frame, lambda: self._within(place), lambda: self._across(place))
+        position = graph.op("Cast", graph.op("Concat", rest, next_slot, axis=0), to=1)
+        states = [graph.op("Concat", position, next_due, axis=0), *after]
         for (key, shape), value in zip(shapes.items(), states, strict=True):
             graph.next_state(f"{self.name}.{key}", value, shape)
         return str(wet)
@@ -181,32 +189,39 @@ class _Tail:
         graph = self.graph
         late = graph.const([FRAME - RESERVE])
         wet = self._cut(self.ready, place.start, place.end, 1)
-        found = self._products(self.spectra, place.slot, self._bin_at(place.start), self._bin_at(place.end))
-        sums = self._joined_sums(found)
+        low, high = self._bin_at(place.start), self._bin_at(place.end)
+        sums = self._joined_sums(self._products(self.ring, self.newest, place.slot, low, high))
         passes = graph.op("And", graph.op("Less", place.start, late), graph.op("LessOrEqual", late, place.end))
-        return [wet, self.ready, self._transformed_if(passes, sums), sums, self.spectra]
+        coming = self._transformed_if(passes, sums)
+        is_due = graph.op("LessOrEqual", place.due, place.end)
+        ring = self._entered_if(is_due, place.slot)
+        due = graph.op("Where", is_due, graph.const([NEVER]), place.due)
+        return [graph.op("Cast", due, to=1), wet, self.ready, coming, sums, self.newest, ring]
 
     def _across(self, place: _Place) -> list[str]:
         """A block that finishes F frames: the last products of the first, whole frames between, a share of the next."""
         graph = self.graph
         late = graph.const([FRAME - RESERVE])
-        last = self._products(self.spectra, place.slot, self._bin_at(place.start), graph.const([self.bins]))
+        low, high = self._bin_at(place.start), graph.const([self.bins])
+        last = self._products(self.ring, self.newest, place.slot, low, high)
         done = self._joined_sums(last)
+        finished = self._finished(place)
         # A zero that is not known before the ring has been read: what is written below may be the same memory.
         read = graph.op("Mul", graph.op("Shape", last, start=1, end=2), graph.const([0]))
-        slot, next_slot = (graph.op("Add", one, read) for one in (place.slot, place.next_slot))
-        newest = self._finished(place)
-        still_to_do = graph.op("Less", place.start, late)
-        frames, spectra = graph.choose(
+        next_slot = graph.op("Add", place.next_slot, read)
+        to_do, not_there = graph.op("Less", place.start, late), graph.op("Less", place.due, graph.const([NEVER]))
+        frames, ring = graph.choose(
             graph.op("Less", graph.const([1]), place.frames),
-            lambda: self._several(done, newest, slot, next_slot),
-            lambda: [self._transformed_if(still_to_do, done), self._written(newest, slot)],
+            lambda: self._several(done, finished, place.slot, next_slot),
+            lambda: [self._transformed_if(to_do, done), self._entered_if(not_there, place.slot)],
         )  # (O, F * FRAME), (2, K, R, P)
         sound = graph.op("Concat", self.ready, frames, axis=1)
         wet = self._cut(sound, place.start, place.end, 1)
-        sums = self._joined_sums(self._products(spectra, next_slot, graph.const([0]), self._bin_at(place.rest)))
+        newest = graph.slice(finished, -1, None, 3)
+        sums = self._joined_sums(self._products(ring, newest, next_slot, graph.const([0]), self._bin_at(place.rest)))
         coming = self._transformed_if(graph.op("LessOrEqual", late, place.rest), sums)
-        return [wet, graph.slice(sound, -FRAME, None, 1), coming, sums, spectra]
+        due = graph.const(np.array([ENTRY], np.float32))
+        return [due, wet, graph.slice(sound, -FRAME, None, 1), coming, sums, newest, ring]
 
     def _transformed_if(self, condition: str, sums: str) -> str:
         """The next frame of output from its finished sums, or what is there of it already."""
@@ -218,36 +233,45 @@ class _Tail:
         )
         return frame
 
-    def _written(self, newest: str, slot: str) -> str:
-        """The ring with one more spectrum, ``(2, K, R, 1)``, in place of the oldest."""
+    def _entered_if(self, condition: str, slot: str) -> str:
+        """The ring, with the newest spectrum in its slot, whose content nobody has read since it became the oldest."""
         graph = self.graph
-        everywhere = graph.const(np.zeros((2, self.bins, self.ins, 1), np.int64))
-        return str(graph.op("ScatterElements", self.spectra, graph.op("Add", everywhere, slot), newest, axis=3))
+        rows = np.zeros((2, self.bins, self.ins, 1), np.int64)
+        (ring,) = graph.choose(
+            condition,
+            lambda: [
+                graph.op("ScatterElements", self.ring, graph.op("Add", graph.const(rows), slot), self.newest, axis=3)
+            ],
+            lambda: [self.ring],
+        )
+        return ring
 
-    def _several(self, done: str, newest: str, slot: str, next_slot: str) -> list[str]:
+    def _several(self, done: str, finished: str, slot: str, next_slot: str) -> list[str]:
         """F > 1 output frames, the sums of the first of which are done, and the ring after them."""
         graph = self.graph
-        line = graph.op("Concat", self._from(self.spectra, slot, 3), newest, axis=3)  # (2, K, R, P + F), oldest first
+        line = graph.op("Concat", *self._others(self.ring, slot), self.newest, finished, axis=3)  # (2, K, R, P + F)
         seen = graph.op("Reshape", graph.slice(line, 1, -1, 3), graph.const([2, self.bins * self.ins, -1]))
         kernel = graph.op("Reshape", self.weights, graph.const([self.bins * 2 * self.outs, self.ins, self.parts]))
         found = graph.op("Conv", seen, kernel, group=self.bins)  # (2, K * 2 O, F - 1)
         others = graph.op("Reshape", found, graph.const([2, self.bins, 2 * self.outs, -1]))
         sums = graph.op("Concat", graph.op("Unsqueeze", done, graph.const([3])), others, axis=3)
-        kept = graph.slice(line, -self.parts, None, 3)
-        ring = self._from(kept, graph.op("Sub", graph.const([self.parts]), next_slot), 3)
-        return [self.fourier.inverse_products(sums, self.outs), ring]
+        kept = graph.slice(line, -self.parts, None, 3)  # from the one after next_slot on, around to next_slot
+        turn = graph.op("Sub", graph.const([self.parts - 1]), next_slot)
+        ring = [self._cut(kept, turn, None, 3), self._cut(kept, graph.const([0]), turn, 3)]
+        return [self.fourier.inverse_products(sums, self.outs), graph.op("Concat", *ring, axis=3)]
 
-    def _from(self, data: str, start: str, axis: int) -> str:
-        """Turn a ring so that it begins at ``start``."""
-        zero = self.graph.const([0])
-        halves = self._cut(data, start, None, axis), self._cut(data, zero, start, axis)
-        return str(self.graph.op("Concat", *halves, axis=axis))
+    def _others(self, ring: str, slot: str) -> list[str]:
+        """All of the ring but one slot, in two pieces, oldest first."""
+        graph = self.graph
+        after = self._cut(ring, graph.op("Add", slot, graph.const([1])), None, 3)
+        return [after, self._cut(ring, graph.const([0]), slot, 3)]
 
-    def _products(self, spectra: str, slot: str, low: str, high: str) -> str:
+    def _products(self, ring: str, newest: str, slot: str, low: str, high: str) -> str:
         """Bins low to high of the next output frame: ``(2, bins, 2 O)``, spectrum part times response part."""
         graph = self.graph
-        line = self._from(self._cut(spectra, low, high, 1), slot, 3)
-        column = graph.op("Reshape", line, graph.const([2, -1, self.ins * self.parts, 1]))
+        pieces = [*self._others(self._cut(ring, low, high, 1), slot), self._cut(newest, low, high, 1)]
+        shape = graph.const([2, -1, self.ins * self.parts, 1])
+        column = graph.op("Reshape", graph.op("Concat", *pieces, axis=3), shape)
         product = graph.op("MatMul", self._cut(self.weights, low, high, 0), column)  # (2, bins, 2 O, 1)
         return str(graph.op("Squeeze", product, graph.const([3])))
 
