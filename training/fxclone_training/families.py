@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxclone_training import ar_stages
+from fxclone_training import ar_stages, tail_stages
 from fxclone_training.ar import Ar
 from fxclone_training.family import Model
 from fxclone_training.session import Session
+from fxclone_training.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -37,4 +38,5 @@ class Family:
 
 FAMILIES = {
     "ar": Family("ar", ar_stages.train, Ar.restored),
+    "tail": Family("tail", tail_stages.train, Tail.restored),
 }

@@ -23,6 +23,8 @@ RECORDED_S = 1200.0
 """Of a recording so much is used where the recipe says nothing: it cannot be made anew. About 1 GB while it is read."""
 CHECKED = ("verdict", "best_esr_db", "noise_floor_db", "linear_coherence", "time_varying")
 """What the metadata say of a check."""
+LAYOUTS = {"mono": (1, 1), "mono-stereo": (1, 2), "stereo": (2, 2)}
+"""Channels in and out."""
 MOST_ROWS = 32
 """So many takes are described in the clone file."""
 
@@ -94,8 +96,7 @@ class EffectReference:
 
     def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
         """Render; see `fxclone.pairs.training_and_validation`."""
-        if channels not in ("auto", "mono"):
-            raise UsageError(f"--channels {channels}; clones of effects are mono for now: leave it out")
+        channels_in, channels_out = self._layout(channels, recipe)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             training, validation = training_and_validation(
@@ -104,22 +105,29 @@ class EffectReference:
                 validation_seconds=recipe.validation_s,
                 sample_rate=sample_rate,
                 seed=recipe.seed,
+                channels=channels_in,
+                channels_out=channels_out,
                 dry=self.dry or None,
                 mix_generated=not self.only_dry,
             )
-        notes = (*(str(entry.message) for entry in caught), *training.notes, *self._notes(sample_rate))
+        notes = (*(str(entry.message) for entry in caught), *training.notes, *self._notes(sample_rate, channels_out))
         return Material(training, validation, notes, self.effect.latency_samples(sample_rate))
 
-    def _notes(self, sample_rate: int) -> list[str]:
+    def _layout(self, channels: str, recipe: Recipe) -> tuple[int, int]:
+        """Channels in and out: as asked; by itself, what is stereo is heard in stereo by a mono instrument."""
+        if channels != "auto":
+            return LAYOUTS[channels]
+        wide = self.effect.stereo and not self.effect.time_varying and recipe.family != "ar"
+        return LAYOUTS["mono-stereo" if wide and (self.effect.max_channels or 2) > 1 else "mono"]
+
+    def _notes(self, sample_rate: int, channels_out: int) -> list[str]:
         effect, notes = self.effect, []
         if effect.time_varying:
             notes.append(
                 f"{effect.name} varies with time by itself; this model cannot know its phase, expect a rough copy"
             )
-        if effect.stereo:
+        if effect.stereo and channels_out == 1:
             notes.append(f"{effect.name} has a stereo image; this clone is mono")
-        if effect.tail_s and effect.tail_s > 0.1:
-            notes.append(f"{effect.name} rings for {effect.tail_s:.1f} s; this model remembers milliseconds")
         latency = effect.latency_samples(sample_rate)
         if latency:
             notes.append(f"{effect.name} is {latency} samples late; the clone will be as late")

@@ -101,6 +101,16 @@ class Session:
             raise Finished(f"{self.recipe.max_steps} steps are done")
         self.steps += 1
 
+    def is_over(self) -> bool:
+        """Whether the time is spent or the user wants to stop: for work that is asked between its own steps."""
+        return self.should_stop() or self.seconds >= self.recipe.seconds
+
+    def prefer(self, model: Model, esr_db: float) -> None:
+        """Make ``model`` the result, although it is not the most exact: it is as good, and far cheaper."""
+        self.best_esr_db = esr_db
+        self.kept = [(esr_db, model.copy()), *self.kept][:KEPT]
+        self.keep(model, esr_db)
+
     def judge(self, model: Model, *, loss_db: float, sigma: float) -> float:
         """Run ``model`` freely on the held-back sound, keep it if it is the best, tell whoever listens.
 

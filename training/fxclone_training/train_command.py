@@ -63,6 +63,7 @@ def run_training(request: TrainRequest) -> None:
             listen=listen,
             keep=lambda model, esr_db: diary.write(lambda: run.save_weights(model, esr_db)),
             should_stop=lambda: stopped[0],
+            tell=lambda sentence: console.print(sentence, highlight=False, soft_wrap=True),
             start=plan.start,
             device=request.device,
         )
@@ -71,6 +72,7 @@ def run_training(request: TrainRequest) -> None:
         **plan.as_dict(),
         **plan.reference.provenance(),  # what it was, not where it lay
         **material.facts,
+        **result.findings,
         "output": plan.output.name,
         "reference": plan.reference.expression,
         "seconds": round(result.seconds, 2),
