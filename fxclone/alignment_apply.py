@@ -28,7 +28,7 @@ PHASES = 1024
 CHUNK = 1 << 14
 
 MARGIN_SAMPLES = 2.0
-"""Least that is left in when the lag is not certain: a model can learn a delay, but not look ahead."""
+"""Least and most that is left in when the lag is not certain."""
 MOST_MARGIN_SAMPLES = 64.0
 DRIFT_CONFIDENCE = 0.5
 """Confidence from which a drift is resampled away."""
@@ -64,8 +64,8 @@ def apply_alignment(
 ) -> AlignedPair:
     """Take the lag and the drift that were measured out of a pair; polarity and level stay as they are.
 
-    Between samples the wet sound is read with a windowed sinc (Kaiser), a lag that is a whole number is a plain cut, and
-    with lag 0 and no drift the samples are the ones that came in.
+    Between samples the wet sound is read with a windowed sinc (Kaiser), a lag that is a whole number is a plain cut,
+    and with lag 0 and no drift the samples are the ones that came in.
 
     Parameters
     ----------
@@ -78,15 +78,15 @@ def apply_alignment(
     margin_samples : float or None
         How much of the lag to leave in. A model can learn a delay, but cannot look ahead, so too little is harmless
         and too much is fatal. By default 0 where the lag is confident, otherwise three times its uncertainty, 2
-        samples at least and 64 at most.
+        samples at least and 64 at most; a doubtful lag that may be none changes nothing.
 
     Raises
     ------
     FxcloneError
         If no lag was found, or if nothing is left of the pair.
     """
-    lag = alignment.lag_samples
-    if not math.isfinite(lag):
+    found = alignment.lag_samples
+    if not math.isfinite(found):
         raise FxcloneError(
             "the lag between dry and wet was not found; expected a wet sound that follows the dry one: check the files"
         )
@@ -95,28 +95,17 @@ def apply_alignment(
     ppm = alignment.drift_ppm if alignment.drift_confidence >= DRIFT_CONFIDENCE else 0.0
     if abs(ppm) * 1e-6 * length < DRIFT_SAMPLES:
         ppm = 0.0
-    if margin_samples is None:
-        margin_samples = 0.0
-        if not alignment.confident:
-            spread = alignment.uncertainty_samples
-            margin_samples = min(MOST_MARGIN_SAMPLES, max(MARGIN_SAMPLES, 3.0 * spread))
-            if not math.isfinite(margin_samples):
-                margin_samples = MOST_MARGIN_SAMPLES
-    if margin_samples > 0.0 and lag != 0.0:
+    lag = _removable(alignment, margin_samples)
+    if lag != found:
         notes.append(
-            f"the lag ({lag:+.2f} samples) is not certain: {margin_samples:.1f} samples of it are left in, because a "
-            "clone can learn a delay but cannot look ahead"
+            f"the lag ({found:+.2f} samples) is not certain: {lag:.0f} samples are taken out, because a clone can "
+            "learn a delay but cannot look ahead"
         )
-        lag -= margin_samples
-        if alignment.lag_samples > 0.0:
-            lag = max(lag, 0.0)
-        # a whole number keeps the samples as they are, and an uncertain fraction is worth nothing
-        lag = math.floor(lag)
-    if alignment.lag_samples < 0.0:
-        ms = -alignment.lag_samples / sample_rate * 1e3
+    if lag < 0.0:
+        lead_ms = -found / sample_rate * 1e3
         notes.append(
-            f"wet leads dry by {-alignment.lag_samples:.2f} samples ({ms:.3f} ms), which no live effect can do: it was "
-            "shifted later, and so a clone of it is that much later than the files were"
+            f"wet leads dry by {-found:.2f} samples ({lead_ms:.2f} ms), which no live effect can do: "
+            "it was shifted later, and so a clone of it is that much later than the files were"
         )
     if ppm:
         notes.append(f"wet's clock differs from dry's by {ppm:+.1f} ppm: wet was resampled")
@@ -138,6 +127,20 @@ def apply_alignment(
         resampled_ppm=ppm,
         notes=tuple(notes),
     )
+
+
+def _removable(alignment: PairAlignment, margin_samples: float | None) -> float:
+    """How much of the lag may be taken out; whole where it is not certain, so that samples stay as they are."""
+    lag = alignment.lag_samples
+    if margin_samples is not None:
+        return lag - margin_samples
+    if alignment.confident:
+        return lag
+    doubt = alignment.uncertainty_samples
+    if lag >= 0.0:
+        margin = min(MOST_MARGIN_SAMPLES, max(MARGIN_SAMPLES, 3.0 * doubt))
+        return float(max(0, math.floor(lag - margin)))
+    return 0.0 if -lag <= max(0.5, doubt) else float(math.floor(lag - min(doubt, MOST_MARGIN_SAMPLES)))
 
 
 def read_between(sound: npt.NDArray[np.floating], start: float, step: float, count: int) -> npt.NDArray[np.floating]:

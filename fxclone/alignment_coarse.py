@@ -1,8 +1,8 @@
 """The rough lag of a pair: the straight line through the lag-over-time plane along which the two sounds correlate.
 
-Each stretch of the dry sound is correlated with the wet sound around it, whitened (the phase transform of Knapp & Carter
-1976), so that neither a filter nor a loud note decides. A constant lag is a level line in that plane, a clock that drifts
-a sloping one.
+Each stretch of the dry sound is correlated with the wet sound around it, whitened (the phase transform of Knapp &
+Carter 1976), so that neither a filter nor a loud note decides. A constant lag is a level line in that plane, a clock
+that drifts a sloping one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CELL = 4
 QUIET = 1e-3
 """Stretches this far (amplitude) under the loudest say nothing."""
 EARLIER = 0.75
-"""A peak this near to the highest and before it is taken instead: too small a lag is harmless, too large a one fatal."""
+"""A peak this near to the highest and before it is taken instead: too small a lag is harmless, too large is fatal."""
 
 
 @dataclass(frozen=True)
