@@ -25,6 +25,8 @@ from fxclone.windows import plan_windows
 
 CHANNELS = ("auto", "mono", "mono-stereo", "stereo")
 """What the dry and the wet side of a clone may be."""
+LINEAR = 0.95
+"""Coherence from which a device counts as linear here."""
 QUIET_REACH_S = 0.5
 """How far a cut may be moved to a quieter place, where fewer notes ring across it."""
 SOFT_S = 0.002
@@ -58,7 +60,7 @@ class Treatment:
     anyway : bool
         Whether takes are used that the check finds unusable.
     channels : str
-        One of `CHANNELS`; ``auto`` is what the recording has, or mono where ``stereo`` is not allowed.
+        One of `CHANNELS`; ``auto`` is what the recording has, or mono if it is not nearly linear.
     stereo : bool
         Whether ``auto`` may give more than mono.
     """
@@ -77,9 +79,9 @@ class Treatment:
         if self.lag_samples is not None and not self.align:
             raise UsageError("--lag and --no-align; expected one of them: leave the other out")
 
-    def with_channels(self, channels: str) -> Treatment:
+    def with_channels(self, channels: str, *, stereo: bool = False) -> Treatment:
         """The same for other channels."""
-        return replace(self, channels=channels)
+        return replace(self, channels=channels, stereo=stereo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +154,7 @@ def read_recording(
                 reports.append(report)
             passages += heard
     notes += dict.fromkeys(str(entry.message) for entry in caught)
-    layout, mixed = _layout(passages, how)
+    layout, mixed = _layout(passages, reports, how)
     alignments, unsure = settle(passages, sample_rate, lag_samples=0.0 if not how.align else how.lag_samples)
     rows: list[dict[str, Any]] = []
     parts: tuple[list[_Piece], list[_Piece]] = ([], [])
@@ -170,16 +172,23 @@ def read_recording(
     return Recording(training, validation, facts, tuple(reports), tuple(dict.fromkeys(notes)))
 
 
-def _layout(passages: Sequence[Passage], how: Treatment) -> tuple[tuple[int, int], list[str]]:
-    """Channels in and out."""
-    has = tuple(max(sound.shape[0] for sound in side) for side in zip(*((p.dry, p.wet) for p in passages), strict=True))
+def _layout(
+    passages: Sequence[Passage], reports: Sequence[CheckReport], how: Treatment
+) -> tuple[tuple[int, int], list[str]]:
+    """Channels in and out; models of more than one channel are for what is (nearly) linear and stands still."""
+    has = [max(sound.shape[0] for sound in side) for side in zip(*((p.dry, p.wet) for p in passages), strict=True)]
     chosen = {"mono": (1, 1), "mono-stereo": (1, 2), "stereo": (2, 2)}.get(how.channels)
     if chosen is None:
-        chosen = (1, 1) if not how.stereo or has[1] == 1 else (has[0], 2)
+        linear = all(
+            one.measured and one.measured.coherence.total >= LINEAR and not one.measured.motion.moving
+            for one in reports
+        )
+        chosen = (has[0], 2) if how.stereo and has[1] == 2 and linear else (1, 1)
     notes = []
     for there, used, side in zip(has, chosen, ("dry", "wet"), strict=True):
         if there > used:
-            notes.append(f"the {side} sound is stereo; its two channels are mixed to mono")
+            choice = "" if how.channels != "auto" else f" (--channels {'mono-' * (has[0] == 1)}stereo keeps both)"
+            notes.append(f"the {side} sound is stereo; its two channels are mixed to mono{choice}")
     return (chosen[0], chosen[1]), notes
 
 

@@ -270,9 +270,21 @@ def test_channels_that_say_something(rng):
 )
 def test_channels_of_the_pair(folder, channels, shape):
     dry = sound(8, 1)
-    wet = np.concatenate([device(dry), np.tanh(4 * dry)])
-    found = read(take("a", np.concatenate([dry, 0 * dry]), wet), channels=channels)
+    wet = np.concatenate([device(3 * dry), np.tanh(8 * dry)])
+    found = read(take("a", np.concatenate([dry, 0 * dry]), wet), channels=channels, stereo=True)
     assert (found.training.dry.shape[0], found.training.wet.shape[0]) == shape
     assert (found.validation.dry.shape[0], found.validation.wet.shape[0]) == shape
     assert rms(found.training.dry) == pytest.approx(rms(dry[:, : found.training.samples]), rel=0.05)
-    assert any("mixed to mono" in note for note in found.notes) == (shape[1] == 1)
+    mixed = [note for note in found.notes if "mixed to mono" in note]
+    assert len(mixed) == (shape[1] == 1)
+    assert all(("--channels mono-stereo keeps both" in note) == (channels == "auto") for note in mixed)
+
+
+def test_what_is_linear_and_stereo_stays_so(folder):
+    dry = sound(8, 1)
+    wet = np.concatenate([0.5 * dry, 0.3 * late(dry, 9)])
+    one = take("a", dry, wet)
+    found = read(one, stereo=True)
+    assert (found.training.dry.shape[0], found.training.wet.shape[0]) == (1, 2)
+    assert not any("mixed to mono" in note for note in found.notes)
+    assert read(one, stereo=False).training.wet.shape[0] == 1
