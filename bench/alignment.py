@@ -120,26 +120,27 @@ def _page(outcomes: list[Outcome], cases: int) -> str:
             "",
             f"{common.command()} on {common.machine('scipy')}",
             "",
-            f"{len(outcomes)} of {cases} made pairs: lag -200 to +20,000 samples, seven in ten with a fraction, inverted "
-            "or not, -40 to +20 dB, 2.5 to 5 s of made sound or of real recordings (those are not part of the project; "
-            "without them all sound is made). Delays are exact: a phase ramp on the spectrum of the whole sound.",
+            f"{len(outcomes)} of {cases} made pairs: lag -200 to +20,000 samples, seven in ten with a fraction, "
+            "inverted or not, -40 to +20 dB, 2.5 to 5 s of made sound or of real recordings (those are not "
+            "part of the project; without them all sound is made). Delays are exact: a phase ramp on the spectrum of the whole sound.",
             "",
             f'"Confident" is a confidence of {HIGH_CONFIDENCE} or more, right is within {RIGHT_SAMPLES} sample of the '
             f"pure delay. **Confidently wrong: {len(wrong)} of {len(outcomes)}.**",
             "",
             _table(outcomes),
             "",
-            f"Polarity mistakes are counted where polarity has a confidence of {SURE_OF_POLARITY} or more. Drift and level "
-            "are the largest errors among the confident; level only for families without distortion, filter or reverb.",
+            f"Polarity mistakes are counted where polarity has a confidence of {SURE_OF_POLARITY} or more. Drift and "
+            "level are the largest errors among the confident; level only for families without "
+            "distortion, filter or reverb.",
             "",
             "The families:",
             "",
             *families,
             "",
-            "Where it is not sure, it is so for a reason: what a low-pass does beyond the last frequency that stands out "
-            "of the noise, or that the dry sound contains, shifts everything below it like a delay, and a filter "
-            "before a distortion can be seen only roughly. `apply_alignment` then leaves some samples of the lag in: a "
-            "clone can learn a delay, but cannot look ahead.",
+            "Where it is not sure, it is so for a reason: what a low-pass does beyond the last frequency that stands "
+            "out of the noise, or that the dry sound contains, shifts everything below it like a delay, and a filter "
+            "before a distortion can be seen only roughly. `apply_alignment` then leaves some samples of the lag in: "
+            "a clone can learn a delay, but cannot look ahead.",
             *(["", "Confidently wrong:", "", *(f"- {_line(one)}" for one in wrong)] if wrong else []),
         ]
     )

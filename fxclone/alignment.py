@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 HIGH_CONFIDENCE = 0.8
 """From here on the lag is right within 0.1 sample (docs/bench_alignment.md)."""
-CONFIDENT_SAMPLES = 0.03
+CONFIDENT_SAMPLES = 0.035
 """Uncertainty of the lag at which confidence is `HIGH_CONFIDENCE`."""
 WANDERS = 0.5
 """Share of the lag's wander that counts as uncertainty: modulation turns phases, too."""
@@ -40,11 +40,15 @@ MIN_LEAD_SAMPLES, MIN_LATE_SAMPLES = 4_000, 48_000
 FRONTS = (("highpass", 720.0), ("lowpass", 2000.0))
 """Filters that may stand before a distortion; the first is the Tube Screamer's."""
 TRIAL_BLOCKS = 24
+RIVAL, RIVAL_SAMPLES = 0.7, 0.2
+"""Height of the next best line of lags from which the lag is ambiguous, and the uncertainty that this adds."""
 PARTS = 4
 """Parts of the sound whose delays are compared."""
 EXPLAINED = 0.1
 """Unexplained share under which no filter is tried."""
 FRONT_BETTER = 0.8
+SIGNIFICANT = 6.0
+"""Standard errors from which a slope is drift; wow is not."""
 WHOLE_SAMPLES = 0.03
 """A lag this near to a whole number, and not told from it, is that number: most pairs are made by computers."""
 
@@ -160,7 +164,8 @@ def align_pair(dry: Audio, wet: Audio, sample_rate: int, *, max_lag_s: float | N
     view = _look(front, y, coarse.lag_samples, coarse.ppm)
     for _ in range(3):
         line = view.line
-        if line is None or not _is_drift(line.ppm, line, view.samples):
+        # a slope must prove itself once; after that its rest is taken out too
+        if line is None or not (_is_drift(line.ppm, line, view.samples) or _is_rest(view.ppm, line, view.samples)):
             break
         view = _look(front, y, view.offset + line.start, view.ppm + line.ppm)
     if view.ppm and not (view.line and _is_drift(view.ppm, view.line, view.samples)):
@@ -270,7 +275,11 @@ def _first_order(sound: Floats, kind: str, cutoff_hz: float, rate: int) -> Float
 
 def _is_drift(ppm: float, line: Line, samples: int) -> bool:
     """Whether a slope is more than nothing and more than chance."""
-    return abs(ppm) * 1e-6 * samples > DRIFT_SAMPLES / 2 and abs(ppm) > 4.0 * line.ppm_error
+    return abs(ppm) * 1e-6 * samples > DRIFT_SAMPLES / 2 and abs(ppm) > SIGNIFICANT * line.ppm_error
+
+
+def _is_rest(ppm: float, line: Line, samples: int) -> bool:
+    return ppm != 0.0 and abs(line.ppm) * 1e-6 * samples > DRIFT_SAMPLES / 10
 
 
 def _verdict(view: _View, coarse: CoarseLine, rate: int) -> PairAlignment:
@@ -281,11 +290,14 @@ def _verdict(view: _View, coarse: CoarseLine, rate: int) -> PairAlignment:
     if line is not None:
         drift_error = line.ppm_error * 1e-6 * view.samples
         wander = line.wander
-        spread = math.hypot(spread, drift_error, line.start_error, WANDERS * line.wander)
+        careful = 2.0 if view.ppm else 1.0  # the start of a sloping line leans on few points
+        spread = math.hypot(spread, careful * drift_error, careful * line.start_error, WANDERS * line.wander)
     else:
         spread = math.inf
-    if coarse.rival > 0.7:
-        spread = math.hypot(spread, 0.2)
+    polarity_confidence = view.delay.polarity_confidence
+    if coarse.rival > RIVAL:
+        spread = math.hypot(spread, RIVAL_SAMPLES)
+        polarity_confidence *= 0.5
     if abs(lag - round(lag)) < min(WHOLE_SAMPLES, max(0.002, 2.0 * spread)) and view.ppm == 0.0:
         lag = float(round(lag))
     points = tuple(
@@ -296,7 +308,7 @@ def _verdict(view: _View, coarse: CoarseLine, rate: int) -> PairAlignment:
         lag_samples=lag + 0.0,
         confidence=_confidence(spread, CONFIDENT_SAMPLES),
         polarity=view.delay.polarity,
-        polarity_confidence=view.delay.polarity_confidence,
+        polarity_confidence=polarity_confidence,
         gain_db=float(20.0 * np.log10(max(view.gain, 1e-10))),
         drift_ppm=view.ppm,
         drift_confidence=_confidence(drift_error, 0.1),

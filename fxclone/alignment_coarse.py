@@ -95,7 +95,7 @@ def _correlations(dry: Floats, wet: Floats, lead: int, late: int) -> tuple[list[
         cells = len(found) // CELL
         power = np.square(found[: cells * CELL]).reshape(cells, CELL).sum(axis=1)
         height = np.sqrt(np.convolve(power, np.ones(3), mode="same"))
-        height /= max(float(height.max()), 1e-300)
-        planes.append(np.maximum(height - float(np.median(height)), 0.0))
+        # a stretch counts by how far its peak stands out of its noise
+        planes.append(np.maximum(height / max(float(np.median(height)), 1e-300) - 1.0, 0.0))
         centres.append(float(start + stretch / 2))
     return planes, centres
