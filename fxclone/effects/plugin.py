@@ -56,7 +56,7 @@ class Plugin:
         """Its name."""
         return str(self.facts["name"] or self.address.title)
 
-    def render_takes(self, settings: Settings, takes: Sequence[Take], *, check_rate: bool = False) -> list[Audio]:
+    def render_takes(self, settings: Settings, takes: Sequence[Take]) -> list[Audio]:
         """Render each take from a fresh state: wet sounds as long and as many-channelled as the dry ones.
 
         Raises
@@ -67,15 +67,7 @@ class Plugin:
         job = {**_job("render", self.address, self.preset), "channels": self.facts["channels"]}
         job["values"] = self._changed(settings)
         frames = [
-            (
-                {
-                    "sample_rate": t.sample_rate,
-                    "block_samples": t.block_samples,
-                    "settled": t.settled,
-                    "check_rate": check_rate,
-                },
-                t.dry,
-            )
+            ({"sample_rate": t.sample_rate, "block_samples": t.block_samples, "settled": t.settled}, t.dry)
             for t in takes
         ]
         longest_s = max(t.dry.size / t.sample_rate for t in takes)
@@ -119,7 +111,7 @@ class Plugin:
             return examine(self, values, sample_rate)
 
         def build(values: dict[str, Any]) -> RenderFn:
-            return lambda dry, rate: self.render_takes(values, [Take(dry, rate)], check_rate=True)[0]
+            return lambda dry, rate: self.render_takes(values, [Take(dry, rate)])[0]
 
         def with_preset(named: Mapping[str, str]) -> EffectSpec:
             wanted = named.get(PRESET, "")
