@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fxclone.check import CheckReport
 
 RECORDED_S = 1200.0
-"""Of a recording so much is used where the recipe says nothing: it cannot be made anew. About 1 GB while it is read."""
+"""Of a recording so much is used where the recipe says nothing: it cannot be made anew. Reading takes up to 2 GB."""
 CHECKED = ("verdict", "best_esr_db", "noise_floor_db", "linear_coherence", "time_varying")
 """What the metadata say of a check."""
 LAYOUTS = {"mono": (1, 1), "mono-stereo": (1, 2), "stereo": (2, 2)}
@@ -179,7 +179,7 @@ class RecordingReference:
             seconds=recipe.sound_s,
             validation_seconds=recipe.validation_s,
             seed=recipe.seed,
-            treatment=self.treatment.with_channels(channels),
+            treatment=self.treatment.with_channels(channels, stereo=recipe.family != "ar"),
         )
         alignment = {**found.alignment, "takes": found.alignment["takes"][:MOST_ROWS]}
         facts = {"alignment": alignment, "check": _check_facts(found.reports)}

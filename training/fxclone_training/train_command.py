@@ -34,7 +34,8 @@ def run_training(request: TrainRequest) -> None:
     threads = use_threads(request.threads)
     pick_device(request.device)
     plan = make_plan(request)
-    material = plan.reference.material(plan.recipe, plan.sample_rate, plan.channels)
+    with console.status(f"looking at {plan.reference.expression}"):
+        material = plan.reference.material(plan.recipe, plan.sample_rate, plan.channels)
     training, validation, notes = material.training, material.validation, list(material.notes)
     plan, said = _stopping_at_noise(plan, material)
     recipe = plan.recipe
