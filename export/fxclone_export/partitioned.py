@@ -69,17 +69,10 @@ def convolve(graph: StreamingGraph, signal: str, responses: Responses, *, name: 
             f"impulse responses of shape {taps.shape}; expected finite numbers (channels_out, channels_in, taps)"
         )
     _, into, length = taps.shape
-    heard = graph.with_history(signal, min(length - 1, HEAD), channels=into, name=f"{name}.heard")
-    head = _head(graph, heard, graph.length(signal), taps[:, :, : HEAD + 1])
-    if length <= HEAD + 1:
-        return head
-    late = taps[:, :, HEAD:].copy()
-    late[:, :, 0] = 0  # the head has it
-    mix, rest = shared_inputs(late)
-    if mix is not None:
-        mixed = str(graph.op("MatMul", graph.const(mix, "mix"), signal))
-        heard = graph.with_history(mixed, HEAD, channels=len(mix), name=f"{name}.mixed")
-    return str(graph.op("Add", head, _Tail(graph, signal, heard, rest, name).output()))
+    if length <= HEAD:
+        heard = graph.with_history(signal, length - 1, channels=into, name=f"{name}.heard")
+        return _Head(graph, taps).output(heard, graph.length(signal))
+    return _Partitioned(graph, signal, taps, name).output()
 
 
 def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64]]:
@@ -102,23 +95,31 @@ def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None,
     return kept.T, np.ascontiguousarray((rows @ kept).reshape(out, taps, -1).transpose(0, 2, 1))
 
 
-def _head(graph: StreamingGraph, heard: str, samples: str, taps: Responses) -> str:
+class _Head:
     """The first taps as one ``Conv``; its channels are `STRIDE` neighbouring outputs of every real channel."""
-    out, into, length = taps.shape
-    stride = STRIDE if length > STRIDE else 1
-    kernel = np.zeros((out, stride, into, length + stride - 1))
-    for shift in range(stride):
-        kernel[:, shift, :, shift : shift + length] = taps[:, :, ::-1]
-    if stride > 1:  # zeros, so that the last window is whole
-        heard = graph.op("Concat", heard, graph.const(np.zeros((into, stride - 1)), "zeros"), axis=1)
-    batched = graph.op("Unsqueeze", heard, graph.const([0]))
-    weights = graph.const(kernel.reshape(out * stride, into, -1), "head")
-    found = graph.op("Conv", batched, weights, strides=[stride])  # (1, out * stride, windows)
-    if stride == 1:
-        return str(graph.op("Squeeze", found, graph.const([0])))
-    windows = graph.op("Reshape", found, graph.const([out, stride, -1]))
-    rows = graph.op("Reshape", graph.op("Transpose", windows, perm=[0, 2, 1]), graph.const([out, -1]))
-    return str(graph.op("Slice", rows, graph.const([0]), samples, graph.const([1])))
+
+    def __init__(self, graph: StreamingGraph, taps: Responses) -> None:
+        self.graph = graph
+        self.outs, into, length = taps.shape
+        self.stride = STRIDE if length > STRIDE else 1
+        kernel = np.zeros((self.outs, self.stride, into, length + self.stride - 1))
+        for shift in range(self.stride):
+            kernel[:, shift, :, shift : shift + length] = taps[:, :, ::-1]
+        self.kernel = graph.const(kernel.reshape(self.outs * self.stride, into, -1), "head")
+        self.zeros = graph.const(np.zeros((into, self.stride - 1)), "zeros") if self.stride > 1 else ""
+
+    def output(self, heard: str, samples: str) -> str:
+        """``(channels_in, taps - 1 + T)`` to ``(channels_out, T)``."""
+        graph = self.graph
+        if self.stride == 1:
+            found = graph.op("Conv", graph.op("Unsqueeze", heard, graph.const([0])), self.kernel)
+            return str(graph.op("Squeeze", found, graph.const([0])))
+        whole = graph.op("Concat", heard, self.zeros, axis=1)  # so that the last window is whole
+        batched = graph.op("Unsqueeze", whole, graph.const([0]))
+        found = graph.op("Conv", batched, self.kernel, strides=[self.stride])  # (1, O * stride, windows)
+        windows = graph.op("Reshape", found, graph.const([self.outs, self.stride, -1]))
+        rows = graph.op("Reshape", graph.op("Transpose", windows, perm=[0, 2, 1]), graph.const([self.outs, -1]))
+        return str(graph.op("Slice", rows, graph.const([0]), samples, graph.const([1])))
 
 
 @dataclass(frozen=True)
@@ -141,20 +142,38 @@ class _Place:
     """The position from which on it should be there; `NEVER` if it is."""
 
 
-class _Tail:
-    """The partitioned part; see the module. Shapes: R inputs, O outputs, P partitions, K bins, F finished frames."""
+class _Partitioned:
+    """Head and tail; see the module.
 
-    def __init__(self, graph: StreamingGraph, signal: str, heard: str, taps: Responses, name: str) -> None:
-        self.graph, self.signal, self.heard, self.name = graph, signal, heard, name
-        self.outs, self.ins = taps.shape[:2]
-        self.parts = -(-taps.shape[2] // FRAME)
+    Shapes: I inputs, R inputs of the tail, O outputs, P partitions, K bins, F frames that a block finishes.
+    """
+
+    def __init__(self, graph: StreamingGraph, signal: str, taps: Responses, name: str) -> None:
+        self.graph, self.signal, self.name = graph, signal, name
+        self.outs, self.channels_in = taps.shape[:2]
+        self.heard = self.late = graph.with_history(signal, HEAD, channels=self.channels_in, name=f"{name}.heard")
         self.fourier = Fourier(graph)
         self.bins = self.fourier.bins
-        padded = np.zeros((self.outs, self.ins, self.parts, FRAME))
-        padded.reshape(self.outs, self.ins, -1)[:, :, : taps.shape[2]] = taps
+        early = np.pad(taps[:, :, :HEAD], ((0, 0), (0, 0), (0, 1)))  # as much as is heard
+        self.head = _Head(graph, early)
+        self.head_weights = self._weights(taps[:, :, :HEAD])
+        mix, rest = shared_inputs(taps[:, :, HEAD:])
+        self.mixes = mix is not None
+        if mix is not None:
+            mixed = str(graph.op("MatMul", graph.const(mix, "mix"), signal))
+            self.late = graph.with_history(mixed, HEAD, channels=len(mix), name=f"{name}.mixed")
+        self.ins = rest.shape[1]
+        self.parts = -(-rest.shape[2] // FRAME)
+        self.weights = self._weights(rest)
+
+    def _weights(self, taps: Responses) -> str:
+        """Spectra of the partitions, the last one first: ``(K, O * 2, inputs * partitions)``."""
+        outs, ins, length = taps.shape
+        padded = np.zeros((outs, ins, -(-length // FRAME), FRAME))
+        padded.reshape(outs, ins, -1)[:, :, :length] = taps
         spectra = self.fourier.of(np.concatenate([padded, np.zeros_like(padded)], axis=-1))  # (O, R, P, K) complex
-        pairs = np.stack([spectra.real, spectra.imag])[..., ::-1, :]  # (2, O, R, P, K), oldest first
-        self.weights = graph.const(pairs.transpose(4, 1, 0, 2, 3).reshape(self.bins, 2 * self.outs, -1), "spectra")
+        pairs = np.stack([spectra.real, spectra.imag])[..., ::-1, :]  # (2, O, R, P, K)
+        return self.graph.const(pairs.transpose(4, 1, 0, 2, 3).reshape(self.bins, 2 * outs, -1), "spectra")
 
     def output(self) -> str:
         """Build it; return the name of ``(O, T)``."""
@@ -188,7 +207,7 @@ class _Tail:
         """A block that finishes no frame: its share of the products."""
         graph = self.graph
         late = graph.const([FRAME - RESERVE])
-        wet = self._cut(self.ready, place.start, place.end, 1)
+        wet = self._with_head(self._cut(self.ready, place.start, place.end, 1))
         low, high = self._bin_at(place.start), self._bin_at(place.end)
         sums = self._joined_sums(self._products(self.ring, self.newest, place.slot, low, high))
         passes = graph.op("And", graph.op("Less", place.start, late), graph.op("LessOrEqual", late, place.end))
@@ -199,29 +218,78 @@ class _Tail:
         return [graph.op("Cast", due, to=1), wet, self.ready, coming, sums, self.newest, ring]
 
     def _across(self, place: _Place) -> list[str]:
-        """A block that finishes F frames: the last products of the first, whole frames between, a share of the next."""
+        """A block that finishes frames: what is left to do of them, and a share of the products of the next."""
         graph = self.graph
-        late = graph.const([FRAME - RESERVE])
-        low, high = self._bin_at(place.start), graph.const([self.bins])
-        last = self._products(self.ring, self.newest, place.slot, low, high)
-        done = self._joined_sums(last)
-        finished = self._finished(place)
-        # A zero that is not known before the ring has been read: what is written below may be the same memory.
-        read = graph.op("Mul", graph.op("Shape", last, start=1, end=2), graph.const([0]))
-        next_slot = graph.op("Add", place.next_slot, read)
-        to_do, not_there = graph.op("Less", place.start, late), graph.op("Less", place.due, graph.const([NEVER]))
-        frames, ring = graph.choose(
-            graph.op("Less", graph.const([1]), place.frames),
-            lambda: self._several(done, finished, place.slot, next_slot),
-            lambda: [self._transformed_if(to_do, done), self._entered_if(not_there, place.slot)],
-        )  # (O, F * FRAME), (2, K, R, P)
-        sound = graph.op("Concat", self.ready, frames, axis=1)
-        wet = self._cut(sound, place.start, place.end, 1)
+        finished = self._finished(place, self.late, self.ins)
+        several = graph.op("Less", graph.const([1]), place.frames)
+        wet, ready, ring = graph.choose(several, lambda: self._several(place, finished), lambda: self._single(place))
         newest = graph.slice(finished, -1, None, 3)
-        sums = self._joined_sums(self._products(ring, newest, next_slot, graph.const([0]), self._bin_at(place.rest)))
-        coming = self._transformed_if(graph.op("LessOrEqual", late, place.rest), sums)
+        begun = self._products(ring, newest, place.next_slot, graph.const([0]), self._bin_at(place.rest))
+        sums = self._joined_sums(begun)
+        coming = self._transformed_if(graph.op("LessOrEqual", graph.const([FRAME - RESERVE]), place.rest), sums)
         due = graph.const(np.array([ENTRY], np.float32))
-        return [due, wet, graph.slice(sound, -FRAME, None, 1), coming, sums, newest, ring]
+        return [due, wet, ready, coming, sums, newest, ring]
+
+    def _single(self, place: _Place) -> list[str]:
+        """One frame finished: sound, the frame that plays next, and the ring."""
+        graph = self.graph
+        low, high = self._bin_at(place.start), graph.const([self.bins])
+        done = self._joined_sums(self._products(self.ring, self.newest, place.slot, low, high))
+        to_do = graph.op("Less", place.start, graph.const([FRAME - RESERVE]))
+        ready = self._transformed_if(to_do, done)
+        tail = self._cut(graph.op("Concat", self.ready, ready, axis=1), place.start, place.end, 1)
+        not_there = graph.op("Less", place.due, graph.const([NEVER]))
+        return [self._with_head(tail), ready, self._entered_if(not_there, place.slot)]
+
+    def _several(self, place: _Place, finished: str) -> list[str]:
+        """F > 1 frames finished: those between the first and the last are heard whole, so they need no `_Head`."""
+        graph = self.graph
+        line = graph.op("Concat", *self._others(self.ring, place.slot), self.newest, finished, axis=3)
+        early = self._finished(place, self.heard, self.channels_in) if self.mixes else finished
+        between = graph.op(
+            "Add",
+            self._filtered_frames(graph.slice(line, 0, -2, 3), self.weights, self.ins, self.parts),
+            self._filtered_frames(early, self.head_weights, self.channels_in, HEAD // FRAME),
+        )  # (2, K, 2 O, F - 1)
+        column = graph.op(
+            "Reshape", graph.slice(line, -self.parts - 1, -1, 3), graph.const([2, self.bins, self.ins * self.parts, 1])
+        )
+        last = graph.op("MatMul", self.weights, column)
+        sound = self.fourier.inverse_products(graph.op("Concat", between, last, axis=3), self.outs)  # (O, F * FRAME)
+        ready = graph.slice(sound, -FRAME, None, 1)
+        # The ends of the block, one after the other, with what was heard before each.
+        first = graph.op("Sub", graph.const([FRAME]), place.start)
+        until = graph.op("Add", first, graph.const([HEAD]))
+        begin = graph.op("Sub", graph.length(self.signal), place.rest)
+        ends = graph.op(
+            "Concat",
+            self._cut(self.heard, graph.const([0]), until, 1),
+            self._cut(self.heard, begin, None, 1),
+            axis=1,
+        )
+        heads = self.head.output(ends, graph.op("Add", until, place.rest))
+        wet = graph.op(
+            "Concat",
+            graph.op("Add", self._cut(self.ready, place.start, None, 1), self._cut(heads, graph.const([0]), first, 1)),
+            graph.slice(sound, 0, -FRAME, 1),
+            graph.op("Add", self._cut(ready, graph.const([0]), place.rest, 1), self._cut(heads, until, None, 1)),
+            axis=1,
+        )
+        kept = graph.slice(line, -self.parts, None, 3)  # from the slot after next_slot on, around to next_slot
+        turn = graph.op("Sub", graph.const([self.parts - 1]), place.next_slot)
+        ring = [self._cut(kept, turn, None, 3), self._cut(kept, graph.const([0]), turn, 3)]
+        return [wet, ready, graph.op("Concat", *ring, axis=3)]
+
+    def _filtered_frames(self, line: str, weights: str, ins: int, parts: int) -> str:
+        """Sums of products at every place of a line of spectra: ``(2, K, R, P + n)`` to ``(2, K, 2 O, n + 1)``."""
+        graph = self.graph
+        seen = graph.op("Reshape", line, graph.const([2, self.bins * ins, -1]))
+        kernel = graph.op("Reshape", weights, graph.const([self.bins * 2 * self.outs, ins, parts]))
+        found = graph.op("Conv", seen, kernel, group=self.bins)
+        return str(graph.op("Reshape", found, graph.const([2, self.bins, 2 * self.outs, -1])))
+
+    def _with_head(self, tail: str) -> str:
+        return str(self.graph.op("Add", self.head.output(self.heard, self.graph.length(self.signal)), tail))
 
     def _transformed_if(self, condition: str, sums: str) -> str:
         """The next frame of output from its finished sums, or what is there of it already."""
@@ -246,20 +314,6 @@ class _Tail:
         )
         return ring
 
-    def _several(self, done: str, finished: str, slot: str, next_slot: str) -> list[str]:
-        """F > 1 output frames, the sums of the first of which are done, and the ring after them."""
-        graph = self.graph
-        line = graph.op("Concat", *self._others(self.ring, slot), self.newest, finished, axis=3)  # (2, K, R, P + F)
-        seen = graph.op("Reshape", graph.slice(line, 1, -1, 3), graph.const([2, self.bins * self.ins, -1]))
-        kernel = graph.op("Reshape", self.weights, graph.const([self.bins * 2 * self.outs, self.ins, self.parts]))
-        found = graph.op("Conv", seen, kernel, group=self.bins)  # (2, K * 2 O, F - 1)
-        others = graph.op("Reshape", found, graph.const([2, self.bins, 2 * self.outs, -1]))
-        sums = graph.op("Concat", graph.op("Unsqueeze", done, graph.const([3])), others, axis=3)
-        kept = graph.slice(line, -self.parts, None, 3)  # from the one after next_slot on, around to next_slot
-        turn = graph.op("Sub", graph.const([self.parts - 1]), next_slot)
-        ring = [self._cut(kept, turn, None, 3), self._cut(kept, graph.const([0]), turn, 3)]
-        return [self.fourier.inverse_products(sums, self.outs), graph.op("Concat", *ring, axis=3)]
-
     def _others(self, ring: str, slot: str) -> list[str]:
         """All of the ring but one slot, in two pieces, oldest first."""
         graph = self.graph
@@ -280,15 +334,15 @@ class _Tail:
         count = self.graph.op("Shape", newest, start=1, end=2)
         return str(self.graph.op("Concat", self._cut(self.sums, count, None, 1), newest, axis=1))
 
-    def _finished(self, place: _Place) -> str:
-        """Spectra of the frames that this block finishes, each with the frame before it: ``(2, K, R, F)``."""
+    def _finished(self, place: _Place, heard: str, channels: int) -> str:
+        """Spectra of the frames that this block finishes, each with the frame before it: ``(2, K, channels, F)``."""
         graph = self.graph
         begin = graph.op("Sub", graph.const([FRAME]), place.start)
         length = graph.op("Mul", graph.op("Add", place.frames, graph.const([1])), graph.const([FRAME]))
-        sound = self._cut(self.heard, begin, graph.op("Add", begin, length), 1)
-        rows = graph.op("Reshape", sound, graph.const([self.ins, -1, FRAME]))
+        sound = self._cut(heard, begin, graph.op("Add", begin, length), 1)
+        rows = graph.op("Reshape", sound, graph.const([channels, -1, FRAME]))
         pairs = graph.op("Concat", graph.slice(rows, 0, -1, 1), graph.slice(rows, 1, None, 1), axis=2)
-        return self.fourier.forward(pairs, self.ins)
+        return self.fourier.forward(pairs, channels)
 
     def _bin_at(self, position: str) -> str:
         """How many bins are done at a position in the frame."""
