@@ -25,7 +25,7 @@ import torch
 from scipy import fft
 
 from fxclone.audio import TINY_POWER, Audio, power_to_db
-from fxclone.errors import UsageError
+from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.gauss_newton import GaussNewton, OneStep
@@ -115,20 +115,21 @@ def fit_front_and_tail(
     for window in WINDOWS:
         start_db = search.best_db
         config = ArConfig(m=window, past_outputs=0, width=width)
-        model = search.fresh(config) if model is None else widen(model, config)
+        if model is None:
+            model = search.adopt(search.fresh(config), search.between)
+        else:
+            model = widen(model, config)
         for _ in range(TURNS):
             before_db = search.best_db
-            model = search.turn(model)
-            if search.best_db <= target_db or should_stop():
-                break
-            if search.best_db > before_db - WORTH_DB:
+            model = search.adopt(model, search.sound_between())
+            if search.best_db <= target_db or should_stop() or search.best_db > before_db - WORTH_DB:
                 break
         if search.best is not None:
-            model = search.best[0].copy()
-        if search.best_db <= target_db or should_stop() or (window > 1 and search.best_db > start_db - WORTH_DB):
+            model = search.go_back()
+        if search.best_db <= target_db or should_stop() or (window > 4 and search.best_db > start_db - WORTH_DB):
             break
     if search.best is None:
-        raise AssertionError("every turn keeps a front")
+        raise FxcloneError("no front before the tail gave a finite sound; check the pair for wrong channels")
     front, tail = search.best
     return FrontFit(front, tail, search.best_db, search.log)
 
@@ -186,9 +187,8 @@ class _Search:
         linear_start(model, self._source(model, self.between), 0.0)
         return model
 
-    def turn(self, model: Ar) -> Ar:
-        """Turns 2 and 3: the sound between, a front for it, and the tail behind that front."""
-        aim = self._sound_between()
+    def adopt(self, model: Ar, aim: Audio) -> Ar:
+        """Fit the front to the sound between, then the tail behind that front, and judge both."""
         source = self._source(model, aim)
         optimiser = GaussNewton(model)
         for _ in range(STEPS):
@@ -202,6 +202,14 @@ class _Search:
         if esr_db < self.best_db:
             self.best_db, self.best = esr_db, (model.copy(), self.tail.copy())
         self._tell(f"front m={model.config.m}", esr_db)
+        return model
+
+    def go_back(self) -> Ar:
+        """The best front so far, with its tail and what it gives."""
+        if self.best is None:
+            raise FxcloneError("no front before the tail gave a finite sound; check the pair for wrong channels")
+        model, self.tail = self.best[0].copy(), self.best[1]
+        self.between = model.run_freely(self.dry)
         return model
 
     def _tell(self, stage: str, esr_db: float) -> None:
@@ -240,17 +248,20 @@ class _Search:
             slope += heard @ self.wet[channel, :cut].astype(np.float64)
         scale = 1 / np.sqrt(np.maximum(np.diag(normal), TINY_POWER))
         lifted = normal * scale[:, None] * scale + 1e-9 * np.eye(len(basis))
-        weights: Doubles = np.linalg.solve(lifted, slope * scale) * scale
-        return weights
+        weights: Doubles = np.linalg.solve(lifted, slope * scale)
+        return weights * scale
 
-    def _sound_between(self) -> Audio:
+    def sound_between(self) -> Audio:
         """The front's sound, moved as little as explains what the tail leaves: (1, samples)."""
         n = self.dry.shape[1]
         size = fft.next_fast_len(n + self.taps - 1, real=True)
         spectra = fft.rfft(self.tail[:, 0].astype(np.float64), size)  # (out, f)
         gain = np.square(np.abs(spectra)).sum(axis=0)
-        ridge = BETWEEN_RIDGE * float(gain.mean())
         left = (self.wet - convolve(self.between, self.tail)).astype(np.float64)
+        share = float(np.square(left).sum()) / max(float(np.square(self.wet, dtype=np.float64).sum()), TINY_POWER)
+        # The tail itself is uncertain by what is not explained, spread over as many samples as there are taps.
+        unsure = min(1.0, share * self.taps / self.cut)
+        ridge = max(BETWEEN_RIDGE, unsure) * float(gain.mean())
 
         def back(sound: Doubles) -> Doubles:
             """The tail's transpose: every output sample tells the samples between that made it."""

@@ -124,7 +124,8 @@ def identify(
     left = _left(problem, aim, response, energy)
     if power_to_db(float(left.sum()) / max(float(energy.sum()), TINY_POWER)) <= target_db:
         iterations = 0
-    ridge = _ridge(response, left / max(rows - taps * dry.shape[0], rows // 10, 1), flat)
+    noise_power = left / max(rows - taps * dry.shape[0], rows // 10, 1)
+    ridge = _ridge(response, noise_power, problem.power, flat)
     response = solve(response, ridge, iterations) if iterations else response
     left = _left(problem, aim, response, energy)
     residual_db = power_to_db(float(left.sum()) / max(float(energy.sum()), TINY_POWER))
@@ -208,7 +209,7 @@ class _Weighted:
     def times(self, response: Doubles) -> Doubles:
         n, taps = self.dry.shape[1], self.taps
         out = np.zeros(response.shape)
-        block = max(BLOCK, taps)
+        block = min(max(BLOCK, taps), n)
         size = fft.next_fast_len(block + taps - 1, real=True)
         spectra = fft.rfft(response, size)
         for start in range(0, n, block):
@@ -231,7 +232,7 @@ class _Inverse:
         self.size, self.taps = size, taps
         window = 1 - np.arange(taps) / taps  # the spectrum of a triangle is positive (Fejer)
         self.spectra = np.moveaxis(_circulant(lags * window, size), -1, 0)  # (f, in, in)
-        self.floor = 1e-12 * float(np.abs(np.trace(self.spectra, axis1=1, axis2=2)).mean())
+        self.floor = 1e-12 * float(np.abs(np.trace(self.spectra, axis1=1, axis2=2)).mean()) + 1e-30
 
     def __call__(self, slope: Doubles, extra: float) -> Doubles:
         spectra: Spectra = fft.rfft(slope, self.size)
@@ -306,13 +307,15 @@ def _left(problem: _Normal, aim: Doubles, response: Doubles, energy: Doubles) ->
     return rest
 
 
-def _ridge(response: Doubles, noise_power: Doubles, least: Doubles) -> Doubles:
+def _ridge(response: Doubles, noise_power: Doubles, dry_energy: float, least: Doubles) -> Doubles:
     """Noise power over the power expected of each tap, which follows the response's own decay."""
     taps = response.shape[2]
     window = min(SMOOTH_SAMPLES, taps)
     count = -(-taps // window)
     power = np.pad(np.square(response), ((0, 0), (0, 0), (0, count * window - taps)))
     level = power.reshape(*response.shape[:2], count, window).mean(axis=-1)
+    error = noise_power[:, None, None] / (dry_energy + 1e-30)  # of each tap, if the dry sound is white; else more
+    level = np.maximum(level - 1.5 * error, 0.01 * error)
     level = np.maximum.accumulate(level[..., ::-1], axis=-1)[..., ::-1]  # never rises: echoes still to come need room
     expected = PRIOR_ROOM * np.repeat(level, window, axis=-1)[..., :taps]
     top = expected[..., :1]
