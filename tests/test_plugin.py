@@ -167,6 +167,7 @@ def test_block_sizes_that_change_the_sound_are_noticed() -> None:
     assert any("depends on the size of the blocks" in note for note in head.notes())
 
 
+@pytest.mark.slow
 def test_a_reverb_keeps_its_room_at_another_rate(rng) -> None:
     import soxr
 
