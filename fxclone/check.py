@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fxclone.alignment import PairAlignment, align_pair, apply_alignment
 from fxclone.audio import Audio, gain_to_db, peak, power_to_db, rms, valid_audio, valid_sample_rate
 from fxclone.check_defects import (
+    LEAST_FLATS,
     Coverage,
     Hum,
     Place,
@@ -31,7 +32,7 @@ from fxclone.check_defects import (
     repeats,
     standing_offset,
 )
-from fxclone.check_motion import Motion, motion
+from fxclone.check_motion import Motion, motion, with_replicate
 from fxclone.check_system import (
     Coherence,
     Noise,
@@ -42,13 +43,12 @@ from fxclone.check_system import (
     noise,
     replicate,
 )
+from fxclone.metrics_align import alignment as correlate
 
 SILENT_DBFS = -90.0
 LEAST_S = 0.5
 RECORDER_CEILING = 0.95
 """A recorder clips at full scale; 0.45 dB are left for one that turns the level down a little afterwards."""
-STEADY_ESR, MOVING_ESR = 1e-3, 0.03
-"""Self-ESR of a replicate under which an effect is fixed, and over which it is not (if noise does not explain it)."""
 
 Severity = Literal["fine", "caveat", "fatal"]
 Verdict = Literal["fine", "usable", "unusable"]
@@ -108,6 +108,8 @@ class Measured:
     ----------
     alignment : PairAlignment
         Lag, polarity, gain, drift.
+    correlation_lag_samples : float
+        The lag by plain cross-correlation, filters' delay included: a second witness where wet seems to lead.
     dry_flat, wet_flat : list of Place
         Flat tops, those of wet without those that dry has too.
     dry_clipping_shows : bool
@@ -127,6 +129,7 @@ class Measured:
     """
 
     alignment: PairAlignment
+    correlation_lag_samples: float
     noise: Noise
     coherence: Coherence
     motion: Motion
@@ -333,7 +336,8 @@ def _measure(dry: Audio, wet: Audio, rate: int) -> Measured:
         flat = flat_tops(partner)
         if k == 0 or heard.shape[0] == answer.shape[0]:
             dry_flat += flat
-        wet_flat += not_shared(flat_tops(channel, RECORDER_CEILING), flat)
+        own_flat = not_shared(flat_tops(channel, RECORDER_CEILING), flat)
+        wet_flat += own_flat if len(own_flat) >= LEAST_FLATS else []
         holes += drop_outs(partner, channel, rate)
         repeated += repeats(partner, channel)
     x, y = heard[own], answer[loudest]
@@ -344,9 +348,10 @@ def _measure(dry: Audio, wet: Audio, rate: int) -> Measured:
     passage = replicate(x, y, rate)
     return Measured(
         alignment=alignment,
+        correlation_lag_samples=lag + correlate(heard[own : own + 1], answer[loudest : loudest + 1], 64).lag_samples,
         noise=floor,
         coherence=coherence(x, y, rate),
-        motion=_with_replicate(motion(x, y, rate), passage, floor, rms(y)),
+        motion=with_replicate(motion(x, y, rate), passage, floor, rms(y)),
         replicate=passage,
         hum=hum(x, y, rate),
         coverage=coverage(dry[own], rate),
@@ -377,20 +382,6 @@ def _moved(dry: Audio, wet: Audio, lag: int) -> tuple[Audio, Audio]:
 def _back(places: list[Place], lag: int) -> list[Place]:
     """Places in the aligned sound, as places in the wet file."""
     return [Place(place.start + max(lag, 0), place.samples) for place in places]
-
-
-def _with_replicate(found: Motion, passage: Replicate | None, floor: Noise, wet_rms: float) -> Motion:
-    """Let the surest witness speak last: the same passage, played twice."""
-    from dataclasses import replace
-
-    if passage is None or passage.seconds < 0.5:
-        return found
-    noise_esr = 10.0 ** (floor.floor_db / 10.0) / max(wet_rms**2, 1e-20)
-    if passage.self_esr < STEADY_ESR and passage.dry_esr < STEADY_ESR and found.rate_hz is None:
-        return replace(found, moving=False)
-    if passage.exact and passage.self_esr > MOVING_ESR and (not floor.exact or passage.self_esr > 8.0 * noise_esr):
-        return replace(found, moving=True)
-    return found
 
 
 def is_silent(sound: Audio) -> bool:

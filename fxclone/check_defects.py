@@ -67,9 +67,19 @@ def flat_tops(sound: _Sound, least_ceiling: float = 0.0) -> list[Place]:
         if len(runs) < LEAST_FLATS or not below:
             continue
         lowest, middle = np.quantile(below, [0.1, 0.5])
-        if middle >= ABRUPT and lowest > 0.02 * middle:
+        if middle >= ABRUPT and lowest > 0.08 * middle:
             found += runs
-    return sorted(found, key=lambda run: run.start)
+    return [] if _stepped(sound, len(found)) else sorted(found, key=lambda run: run.start)
+
+
+def _stepped(sound: _Sound, tops: int) -> bool:
+    """Whether the wave is made of steps (a bit crusher): then it is flat everywhere, and not only at its top."""
+    step = np.abs(np.diff(sound))
+    size = np.abs(sound[:-1])
+    top = float(size.max(initial=0.0))
+    flat = (step == 0.0) & (size > 0.1 * top) & (size < 0.9 * top)
+    edges = np.flatnonzero(flat[1:-1] & ~flat[:-2]) + 1  # where a flat stretch begins, after a jump
+    return tops > 0 and np.count_nonzero(step[edges - 1] > 1e-3 * top) > 2 * tops
 
 
 def not_shared(places: list[Place], others: list[Place]) -> list[Place]:
@@ -111,6 +121,7 @@ def drop_outs(dry: _Sound, wet: _Sound, sample_rate: int) -> list[Place]:
         return []
     played = maximum_filter1d(np.abs(dry), 2 * near + 1)
     heard = maximum_filter1d(np.abs(wet), 2 * near + 1)
+    played_level = rms(dry)
     found = []
     for run in _runs(low, least):
         end = run.start + run.samples
@@ -119,25 +130,23 @@ def drop_outs(dry: _Sound, wet: _Sound, sample_rate: int) -> list[Place]:
             continue
         sides = min(rms(before), rms(after))
         step = max(float(np.abs(before[-2:]).max()), float(np.abs(after[:2]).max()))
-        inside = peak(dry[run.start : end])
         playing = min(rms(part) for part in np.array_split(dry[run.start : end], 4))
-        if sides < 0.03 * level or step < 0.02 * sides or playing < 0.02 * rms(dry):
+        if sides < 0.03 * level or step < 0.02 * sides or playing < 0.02 * played_level:
             continue
-        # What does the effect do elsewhere at this level of playing?
-        alike = (played > 0.7 * inside) & (played < 1.4 * inside)
-        alike[max(0, run.start - 2 * near) : end + 2 * near] = False
-        if np.count_nonzero(alike) < near or float(np.mean(heard[alike] > 1e-3 * sides)) > 0.8:
-            found.append(run)
-    return [place for place in found if not _only_soft(place, dry, wet, low)]
-
-
-def _only_soft(place: Place, dry: _Sound, wet: _Sound, low: _Flags) -> bool:
-    """Whether samples of the dry sound as large as the hole's largest are mostly silent in the wet (a dead zone)."""
-    largest = peak(dry[place.start : place.start + place.samples])
-    size = np.abs(dry)
-    alike = (size > 0.8 * largest) & (size < 1.2 * largest)
-    alike[place.start : place.start + place.samples] = False
-    return bool(alike.any()) and float(np.mean(low[alike])) > 0.2
+        found.append(run)
+    # What does the effect do elsewhere, where it is played as loudly: envelope for envelope, and sample for sample?
+    elsewhere = np.ones(wet.shape[0], bool)
+    for run in found:
+        elsewhere[max(0, run.start - 2 * near) : run.start + run.samples + 2 * near] = False
+    played, heard, size, low = played[elsewhere], heard[elsewhere], np.abs(dry)[elsewhere], low[elsewhere]
+    faults = []
+    for run in found:
+        inside = peak(dry[run.start : run.start + run.samples])
+        answers = heard[(played > 0.7 * inside) & (played < 1.4 * inside)] > 1e-3 * level
+        dead = low[(size > 0.8 * inside) & (size < 1.2 * inside)]
+        if (answers.size < near or float(answers.mean()) > 0.8) and (dead.size < 8 or float(dead.mean()) < 0.2):
+            faults.append(run)
+    return faults
 
 
 def repeats(dry: _Sound, wet: _Sound) -> list[Place]:
@@ -202,8 +211,9 @@ def _near_repeats(wet: _Sound, size: int) -> list[Place]:
     difference = np.square(slope[size:] - slope[:-size], dtype=np.float64)
     power = np.square(slope, dtype=np.float64)
     least = size * 1e-3 * float(power.mean())
-    error = _window_sums(difference, size)
-    level = _window_sums(power[size:], size)
+    # The first slope of a copy is the jump into it, which the original does not have.
+    error = _window_sums(difference[1:], size - 1)
+    level = _window_sums(power[size + 1 :], size - 1)
     same = error <= 1e-6 * level
     found = []
     for run in _runs(same & (level > least), 1):
@@ -253,12 +263,13 @@ def hum(dry: _Sound, wet: _Sound, sample_rate: int) -> Hum | None:
     size = 1 << round(np.log2(0.75 * sample_rate))
     if wet.shape[0] < 3 * size:
         return None
-    softest = [_softest(sound, size) for sound in (wet, dry)]
+    (low, often), (dry_low, _) = (_softest(sound, size) for sound in (wet, dry))
     for mains in MAINS_HZ:
         power, lines = 0.0, 0
         for k in range(1, 9):
-            over, line = _prominence(softest[0], mains * k, size, sample_rate)
-            own, _ = _prominence(softest[1], mains * k, size, sample_rate)
+            over, _ = _prominence(low, mains * k, size, sample_rate)
+            own, _ = _prominence(dry_low, mains * k, size, sample_rate)
+            _, line = _prominence(often, mains * k, size, sample_rate)
             if over > 10.0 and own < 4.0:
                 lines += 1
                 power += line
@@ -269,13 +280,14 @@ def hum(dry: _Sound, wet: _Sound, sample_rate: int) -> Hum | None:
 
 
 def _softest(sound: _Sound, size: int) -> npt.NDArray[np.float64]:
+    """Spectra that a tenth, and a third, of the frames do not reach; the second is nearer to a line's true level."""
     frames = np.lib.stride_tricks.sliding_window_view(sound, size)[:: size // 4]
     window = np.blackman(size).astype(np.float32)
     last = size // 16  # enough for 480 Hz
     power = np.empty((frames.shape[0], last))
     for k, frame in enumerate(frames):
         power[k] = np.abs(np.fft.rfft(frame * window)[:last]) ** 2
-    return np.asarray(np.quantile(power, 0.1, axis=0) * 2.0 / (0.42 * size) ** 2)
+    return np.asarray(np.quantile(power, [0.1, 0.33], axis=0) * 4.0 / (0.42 * size) ** 2)
 
 
 def _prominence(power: npt.NDArray[np.float64], hz: float, size: int, sample_rate: int) -> tuple[float, float]:

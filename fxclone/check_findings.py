@@ -113,7 +113,7 @@ def _lag(m: Measured, dry_samples: int, sample_rate: int) -> list[Finding]:
         found.append(
             Finding("caveat", "lag", None, "its lag cannot be told", "record a click or a short sweep before the sound")
         )
-    elif a.lag_samples <= LEADS_SAMPLES:
+    elif a.lag_samples <= LEADS_SAMPLES and (a.confident or m.correlation_lag_samples <= LEADS_SAMPLES):
         words = f"the wet sound leads the dry by {-a.lag_samples:.1f} samples ({-lag_ms:.2f} ms), and no effect does"
         advice = "training moves it back, or a clone would have to know the future"
         found.append(Finding("caveat", "lag", a.lag_samples, words, advice))
@@ -128,7 +128,8 @@ def _lag(m: Measured, dry_samples: int, sample_rate: int) -> list[Finding]:
         words = f"its lag wanders by {a.wander_samples:.1f} samples about its mean, as from wow and flutter or vibrato"
         found.append(Finding("caveat", "wander", a.wander_samples, words, "a clone learns the mean, not the wander"))
     drift = abs(a.drift_ppm) * 1e-6 * dry_samples
-    if drift >= DRIFT_SAMPLES and a.drift_confidence >= 0.5 and not m.jumps:
+    sure = a.drift_confidence >= 0.9 or (a.drift_confidence >= 0.5 and drift > 10.0 * max(1.0, a.uncertainty_samples))
+    if drift >= DRIFT_SAMPLES and sure and not m.jumps:
         side = "slow" if a.drift_ppm > 0 else "fast"
         words = (
             f"the wet recorder's clock is {abs(a.drift_ppm):.1f} ppm {side} ({drift:.0f} samples over the recording)"

@@ -8,14 +8,14 @@ leaves a gain that wanders without a reason although the effect adds no frequenc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fxclone.check_system import stft, unexplained
+from fxclone.check_system import Noise, Replicate, stft, unexplained
 
 _Array = npt.NDArray[np.float64]
 
@@ -48,6 +48,8 @@ CARRIED_SHARE = 0.15
 """Slow flangers and phasers carry 0.2 to 0.4 of their wander from note to note, static effects below 0.1."""
 STATIC_SHARE = 0.06
 """If a fixed linear system leaves less than this of the wet power, the effect is fixed, whatever else is seen."""
+STEADY_ESR, MOVING_ESR = 1e-3, 0.03
+"""Self-ESR of a replicate under which an effect is fixed, and over which it is not (if noise does not explain it)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,21 @@ class Motion:
     wander_db: float
     new_share: float
     carried_share: float
+
+
+def with_replicate(found: Motion, passage: Replicate | None, floor: Noise, wet_rms: float) -> Motion:
+    """Let the surest witness speak last: the same passage, played twice.
+
+    If it came out the same, a line in the gains was the beat of music that repeats itself.
+    """
+    if passage is None or passage.seconds < 0.5:
+        return found
+    noise_esr = 10.0 ** (floor.floor_db / 10.0) / max(wet_rms**2, 1e-20)
+    if passage.self_esr < STEADY_ESR and passage.dry_esr < STEADY_ESR:
+        return replace(found, moving=False, rate_hz=None)
+    if passage.exact and passage.self_esr > MOVING_ESR and (not floor.exact or passage.self_esr > 8.0 * noise_esr):
+        return replace(found, moving=True)
+    return found
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fxclone.errors import FxcloneError
 from fxclone.paths import atomic_output
 
 _LOWEST_HZ = 30.0
-_FLOOR_DB = -140.0
+_FLOOR_DB = -180.0
 _TITLE_LETTERS = 110
 
 
@@ -79,16 +79,18 @@ def _draw_levels(axes: Any, m: Measured) -> None:
 
 
 def _draw_noise(axes: Any, m: Measured) -> None:
-    hz, power = m.noise.hz, m.noise.power
-    # Per frame of its own size; as levels of a sine, like the wet spectrum beside it.
-    axes.semilogx(m.coherence.hz[1:], _db(m.coherence.wet_power[1:]), linewidth=0.7, label="wet")
-    label = "noise" if m.noise.exact else "noise, at most"
-    axes.semilogx(hz[1:], _db(power[1:]), linewidth=0.7, label=label)
-    axes.set(title="spectrum of the wet sound and of its noise", xlabel="Hz", ylabel="dB")
-    axes.set_xlim(_LOWEST_HZ, hz[-1])
-    axes.set_ylim(bottom=max(_FLOOR_DB, float(_db(power[1:]).min()) - 5.0))
+    wet = _density_db(m.coherence.hz, m.coherence.wet_power)
+    floor = _density_db(m.noise.hz, m.noise.power)
+    axes.semilogx(m.coherence.hz[1:], wet[1:], linewidth=0.7, label="wet")
+    axes.semilogx(m.noise.hz[1:], floor[1:], linewidth=0.7, label="noise" if m.noise.exact else "noise, at most")
+    axes.set(title="spectrum of the wet sound and of its noise", xlabel="Hz", ylabel="dBFS in 1 Hz")
+    axes.set_xlim(_LOWEST_HZ, m.noise.hz[-1])
+    axes.set_ylim(bottom=float(min(wet.min(), floor.min())) - 5.0)
     axes.legend(loc="upper right")
 
 
-def _db(power: Any) -> Any:
-    return 10.0 * np.log10(np.maximum(16.0 * power, 10.0 ** (_FLOOR_DB / 10.0)))
+def _density_db(hz: Any, power: Any) -> Any:
+    """Power of Hann-windowed frames, in their own number of bins, as dB of full scale in each Hz."""
+    size = 2 * (hz.shape[0] - 1)
+    density = power * 2.0 * (8.0 / 3.0) * size / (2.0 * hz[-1])
+    return 10.0 * np.log10(np.maximum(density, 10.0 ** (_FLOOR_DB / 10.0)))

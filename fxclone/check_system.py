@@ -148,8 +148,8 @@ def noise(dry: _Sound, wet: _Sound, sample_rate: int) -> Noise:
         ]
         softest = min(candidates, key=_power_of)
         power = _power_of(softest)
-        half = softest.shape[0] // 2
-        decays = _power_of(softest[:half]) > 2.0 * _power_of(softest[half:]) + TINY_POWER
+        third = softest.shape[0] // 3
+        decays = _power_of(softest[:third]) > 1.4 * _power_of(softest[2 * third :]) + TINY_POWER
         spectrum = np.mean(np.abs(stft(softest, 4096)) ** 2, axis=0)
         hz = np.fft.rfftfreq(4096, 1.0 / sample_rate)
         return Noise(power_to_db(power), not decays, seconds, hz, np.asarray(spectrum, np.float64))
@@ -295,19 +295,20 @@ def clipping_shows(dry: _Sound, wet: _Sound, flat: Sequence[Place]) -> bool:
     """
     size = 2048
     X, Y = stft(dry, size), stft(wet, size)
-    response = np.sum(X.conj() * Y, axis=0) / np.maximum(np.sum(np.abs(X) ** 2, axis=0), 1e-20)
-    guess = X * response
-    power = np.sum(np.abs(Y) ** 2, axis=1)
-    # The frame's own gain is free: what compresses is no fault.
-    gain = np.real(np.sum(guess.conj() * Y, axis=1)) / np.maximum(np.sum(np.abs(guess) ** 2, axis=1), 1e-20)
-    error = np.sum(np.abs(Y - gain[:, None] * guess) ** 2, axis=1) / np.maximum(power, 1e-20)
     starts = np.arange(X.shape[0]) * (size // 2)
     clipped = np.zeros(X.shape[0], bool)
     for place in flat:
         clipped |= (starts < place.start + place.samples) & (starts + size > place.start)
     tops = np.array([float(np.abs(dry[s : s + size]).max(initial=0.0)) for s in starts])
-    loud = ~clipped & (tops > 0.4 * float(tops.max())) & (power > 0)
+    power = np.sum(np.abs(Y) ** 2, axis=1)
+    loud = ~clipped & (tops > 0.3 * float(tops.max())) & (power > 0)
     if np.count_nonzero(clipped) < 3 or np.count_nonzero(loud) < 5:
         return False
+    response = np.sum(X[~clipped].conj() * Y[~clipped], axis=0)
+    response /= np.maximum(np.sum(np.abs(X[~clipped]) ** 2, axis=0), 1e-20)
+    guess = X * response
+    # The frame's own gain is free: what compresses is no fault.
+    gain = np.real(np.sum(guess.conj() * Y, axis=1)) / np.maximum(np.sum(np.abs(guess) ** 2, axis=1), 1e-20)
+    error = np.sum(np.abs(Y - gain[:, None] * guess) ** 2, axis=1) / np.maximum(power, 1e-20)
     with_flats, without = float(np.median(error[clipped])), float(np.median(error[loud]))
-    return with_flats > 0.003 and with_flats > 4.0 * without
+    return with_flats > 0.003 and with_flats > 4.5 * without
