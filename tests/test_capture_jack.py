@@ -150,6 +150,7 @@ def test_a_channel_that_is_not_there_and_a_cable_that_is_missing(server, tmp_pat
         for wrong, said in (
             (["--input-channel", "5"], "--input-channel 5, but pedal"),
             (["--output-channel", "2"], "--output-channel 2, but the device has 1"),
+            (["--loopback-channel", "3"], "--loopback-channel 3, but pedal (JACK Audio Connection Kit) has 2"),
             (["--loopback-channel", "1"], "input 1 cannot be return and loopback at once"),
         ):
             process = start(server, tmp_path / "pedal", *wrong)

@@ -170,6 +170,8 @@ class CaptureSession:
 
     def _set_level(self, face: CaptureFace) -> None:
         """Play the loudest stretch until the return is good or the user goes on; once if nobody is there to turn."""
+        if self.options.interactive:
+            face.say("setting the level: turn the input gain until the return is good; Enter goes on as it is")
         loud = self._loud_stretch()
         run = Pass(loud, self.device.channels_in, loop=True)
         self.tape.roll(run)

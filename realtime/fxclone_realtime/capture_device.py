@@ -58,7 +58,12 @@ def open_capture_device(options: CaptureOptions) -> CaptureDevice:
         known = list_devices()
         output = choose_device(known, options.output_device, "output")
         outputs = output.outputs
-        risk = feedback_risk(choose_device(known, options.input_device, "input").name, output.name)
+        source = choose_device(known, options.input_device, "input")
+        if loopback and loopback[0] >= source.inputs:
+            raise UsageError(
+                f"--loopback-channel {loopback[0] + 1}, but {source} has {source.inputs}; expected one of those"
+            )
+        risk = feedback_risk(source.name, output.name)
         if risk:
             notes.append(f"{risk}: that would capture the room, not a pedal; choose your interface with --device")
     play_on = options.output_channels or tuple(range(min(2, outputs)))

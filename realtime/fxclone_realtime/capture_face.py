@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,7 @@ class TerminalFace:
         share = min(1.0, done_s / max(total_s, 1e-9))
         cells = round(BAR_CELLS * share)
         bar = "█" * cells + "·" * (BAR_CELLS - cells)
-        self._draw(f"{what} {bar} {done_s:.0f} of {total_s:.0f} s  (Ctrl-C stops and keeps what is whole)")
+        self._draw(f"{what} {bar} {done_s:.0f} of {total_s:.0f} s  (Ctrl-C keeps what is whole)")
 
     def end(self) -> None:
         """Remove the live line."""
@@ -56,7 +57,8 @@ class TerminalFace:
         now = time.perf_counter()
         if self._live and now - self._drawn_at >= REFRESH_S:
             self._drawn_at = now
-            sys.stdout.write("\r\x1b[K" + text)
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
+            sys.stdout.write("\r\x1b[K" + text[:width])
             sys.stdout.flush()
 
     def _wipe(self) -> None:
@@ -91,7 +93,8 @@ def summary(facts: dict[str, Any], folder: Path) -> str:
     """A few lines at the end."""
     latency = facts["latency"]
     kept = sum(part["kept"] for part in facts["parts"])
-    lines = [f"kept {facts['seconds']:.1f} s: {kept} of {len(facts['parts'])} parts, {facts['retakes']} retaken"]
+    lines = ["stopped early; what is whole is kept"] if facts["interrupted"] else []
+    lines += [f"kept {facts['seconds']:.1f} s: {kept} of {len(facts['parts'])} parts, {facts['retakes']} retaken"]
     if latency["round_trip_samples"] is not None:
         line = f"round trip {latency['round_trip_ms']:.2f} ms ({latency['round_trip_samples']:.2f} samples)"
         if latency["pedal_samples"] is not None:

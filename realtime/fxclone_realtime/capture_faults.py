@@ -20,6 +20,8 @@ ZEROS_S = 0.0006
 LOUD = 10 ** (-46 / 20)
 """Sound of at least this peak on both sides makes a gap out of zeros."""
 EDGE = 64
+SLACK = 16
+"""Dry and wet are in step to about so many samples."""
 BUFFERS = (32, 64, 128, 256, 512, 1024, 2048)
 SAME_PLACE = 48
 """Samples within which two faults count as one and the same."""
@@ -91,7 +93,8 @@ def _gaps(dry: Mono, wet: Mono, sample_rate: int) -> list[Fault]:
             continue
         cut = max(_top(wet[a - 1 : a]), _top(wet[b : b + 1]))
         around = min(_top(wet[max(0, a - EDGE) : a]), _top(wet[b : b + EDGE]))
-        if around > LOUD and cut > 0.05 * around and _top(dry[a:b]) > LOUD:
+        sent = np.abs(dry[a + SLACK : max(b - SLACK, a + SLACK + 1)])
+        if around > LOUD and cut > 0.05 * around and float(np.mean(sent > LOUD)) > 0.3:
             out.append(Fault("silence", a, b - a))
     return out
 
