@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxclone_training import ar_stages, tail_stages
+from fxclone_training import ar_stages, auto, tail_stages
 from fxclone_training.ar import Ar
 from fxclone_training.family import Model
 from fxclone_training.session import Session
@@ -40,3 +40,8 @@ FAMILIES = {
     "ar": Family("ar", ar_stages.train, Ar.restored),
     "tail": Family("tail", tail_stages.train, Tail.restored),
 }
+
+
+def trainer_of(name: str) -> Callable[[Session, Any, torch.device], str]:
+    """The stages of a family, or those that choose one for ``auto``."""
+    return auto.train if name == "auto" else FAMILIES[name].train

@@ -76,7 +76,7 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     recipe = session.recipe
     if start is not None:
         return _settle(session, _source(session, start.config), start)[1]
-    linear(session, _source(session, ArConfig()))
+    linear_stage(session)
     best, best_esr_db = None, math.inf
     for m in window_sizes(recipe.m):
         config = model_config(recipe, m, session.training.sample_rate)
@@ -91,12 +91,12 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     return best
 
 
-def linear(session: Session, source: SegmentSource) -> None:
+def linear_stage(session: Session) -> None:
     """Stage zero: is the effect linear? Least squares alone, at several windows and feedback noises.
 
     Filters and tone controls end here, at the target, with a model that needs no hidden units at all.
     """
-    recipe = session.recipe
+    recipe, source = session.recipe, _source(session, ArConfig())
     session.stage = "linear"
     first = _silent(session, 1 if recipe.m is None else recipe.m)  # something to keep, however early the end
     session.judge(first, loss_db=linear_start(first, source, 0.03), sigma=0.03)

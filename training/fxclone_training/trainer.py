@@ -13,8 +13,7 @@ from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar
 from fxclone_training.ar_stages import sized
-from fxclone_training.auto import choose_family
-from fxclone_training.families import FAMILIES
+from fxclone_training.families import trainer_of
 from fxclone_training.family import Model
 from fxclone_training.recipe import Recipe
 from fxclone_training.session import Finished, Moment, Session
@@ -31,7 +30,6 @@ class Trained:
     steps: int
     reason: str
     log: list[Moment]
-    family: str = "ar"
     findings: dict[str, Any] = field(default_factory=dict)
     """What the stages found out about the effect, JSON-safe: goes into the clone's metadata."""
 
@@ -117,9 +115,9 @@ def train(
         raise UsageError(f"{training.name} and {validation.name} differ in channels; expected the same")
     generator = torch.Generator().manual_seed(recipe.seed)
     session = Session(recipe, training, validation, generator, listen, keep, should_stop, tell)
-    name = start.family if start is not None else choose_family(session)
+    stages = trainer_of(recipe.family if start is None else start.family)
     try:
-        reason = FAMILIES[name].train(session, start, pick_device(device))
+        reason = stages(session, start, pick_device(device))
     except Finished as end:
         reason = str(end)
         session.last_look()
@@ -131,4 +129,4 @@ def train(
         (esr_db, sized(model, recipe, training.sample_rate) if isinstance(model, Ar) else model)
         for esr_db, model in session.kept
     ]
-    return Trained(candidates, session.seconds, session.steps, reason, session.log, name, session.findings)
+    return Trained(candidates, session.seconds, session.steps, reason, session.log, session.findings)
