@@ -17,6 +17,7 @@ import onnxruntime as ort
 from fxclone.audio import Audio
 
 IN_PLACE = ".in_place"
+"""How the name of a state ends that may be written where it is read."""
 State = Mapping[str, npt.NDArray[np.float32]]
 
 

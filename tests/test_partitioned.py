@@ -187,3 +187,31 @@ def test_two_in_one_graph(tmp_path, rng):
 def test_responses_that_are_none(bad):
     with pytest.raises(UsageError, match="impulse responses"):
         convolve(StreamingGraph(1), "audio", bad)
+
+
+def test_a_player_that_copies_every_state_hears_the_same(tmp_path, rng):
+    """`Clone` writes the ring where it reads it (the states that end in ``in_place``); nobody has to."""
+    clone = clone_of(responses_of(rng, 2, 2, 9000), tmp_path / "room.onnx")
+    stream = fresh_streams(clone)()
+    states = {i.name: np.zeros(i.shape, np.float32) for i in clone.session.get_inputs() if i.name != "audio"}
+    assert any(name.endswith(".in_place") for name in states)
+    names = ["audio_out", *("next_" + name for name in states)]
+    for size in (64, 900, 60, 64, 5000, 1, 1024, 300, 64, 2048, 700):
+        sound = (0.3 * rng.standard_normal((2, size))).astype(np.float32)
+        out, *after = clone.session.run(names, {"audio": sound, **states})
+        states = dict(zip(states, after, strict=True))
+        np.testing.assert_array_equal(stream.process(sound), out)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_lengths_in_random_blocks(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    out, into = rng.integers(1, 3, 2)
+    responses = responses_of(rng, out, into, int(rng.integers(HEAD + 1, 12_000)))
+    stream = fresh_streams(clone_of(responses, tmp_path / "room.onnx"))()
+    sound = (0.3 * rng.standard_normal((into, 40_000))).astype(np.float32)
+    expected = convolved(responses, sound)
+    for sizes in (rng.integers(1, 2 * FRAME, 20), rng.integers(FRAME - 70, FRAME + 70, 20), rng.integers(64, 9000, 9)):
+        stream.reset()
+        found = run_in_chunks(stream, sound, sizes.tolist())
+        assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max(), rtol=0, err_msg=f"blocks of {sizes}")

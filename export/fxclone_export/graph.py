@@ -18,9 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 20
 IR_VERSION = 9
 """Old enough for onnxruntime 1.17 and later, new enough for ``Gelu``."""
-IN_PLACE = "in_place"
-"""A state whose name ends so promises that the graph has read all it needs of it before it writes what comes after."""
-
 Shape = Sequence[int | str]
 
 

@@ -10,7 +10,11 @@ newer than frame m - 1 of the input. All of frame m is left to compute it: a blo
 T / FRAME of its bins, and when the frame is over, the spectrum is complete.
 
 Fourier transforms are two matrix products, `partitioned_fourier`. Blocks that finish several frames at once (offline)
-multiply all spectra in one grouped ``Conv`` along the delay line.
+multiply all spectra in one grouped ``Conv`` along the delay line, and hear whole frames from the first tap on that way.
+
+The delay line is a ring, by far the largest state. Its name lets players write it where they read it (CLONE_FORMAT.md,
+*State*). That is safe because a block reads every slot but the one that it writes, or, if it writes all, has joined all
+that it read into what it writes.
 """
 
 from __future__ import annotations
@@ -21,20 +25,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fxclone.clone_lane import IN_PLACE
 from fxclone.errors import UsageError
-from fxclone_export.graph import IN_PLACE, StreamingGraph
+from fxclone_export.graph import StreamingGraph
 from fxclone_export.partitioned_fourier import FOURIER_SIZE, Fourier
 
 FRAME = FOURIER_SIZE // 2
 """Samples. Longer frames make the tail cheaper and the head dearer; at 1024 both cost about the same."""
 HEAD = 2 * FRAME
-"""How many past samples the head sees, besides the one at hand."""
+"""Taps of the head."""
 RESERVE = 64
 """Samples. The products of a frame are done two such stretches before its end, and the first one transforms the sums
 back, so that no block does all kinds of work."""
 ENTRY = FRAME // 4
 """When, in the frame after it, a spectrum enters the ring; for the same reason."""
 NEVER = 2 * FRAME
+"""A position that no frame has."""
 STRIDE = 16
 """Outputs that the head computes from one window: a ``Conv`` of few channels wastes most of a processor's width."""
 RANK_FLOOR = 10 ** (-100 / 20)
@@ -154,8 +160,7 @@ class _Partitioned:
         self.heard = self.late = graph.with_history(signal, HEAD, channels=self.channels_in, name=f"{name}.heard")
         self.fourier = Fourier(graph)
         self.bins = self.fourier.bins
-        early = np.pad(taps[:, :, :HEAD], ((0, 0), (0, 0), (0, 1)))  # as much as is heard
-        self.head = _Head(graph, early)
+        self.head = _Head(graph, np.pad(taps[:, :, :HEAD], ((0, 0), (0, 0), (0, 1))))  # as many taps as are heard
         self.head_weights = self._weights(taps[:, :, :HEAD])
         mix, rest = shared_inputs(taps[:, :, HEAD:])
         self.mixes = mix is not None
@@ -184,7 +189,7 @@ class _Partitioned:
             "coming": (outs, FRAME),
             "sums": (2, self.bins, 2 * outs),
             "newest": (2, self.bins, ins, 1),
-            f"ring.{IN_PLACE}": (2, self.bins, ins, self.parts),
+            f"ring{IN_PLACE}": (2, self.bins, ins, self.parts),
         }
         before, self.ready, self.coming, self.sums, self.newest, self.ring = (
             graph.state(f"{self.name}.{key}", shape) for key, shape in shapes.items()
