@@ -27,11 +27,11 @@ from fxclone.check_defects import (
     drop_outs,
     flat_tops,
     hum,
-    lag_jumps,
     not_shared,
     repeats,
     standing_offset,
 )
+from fxclone.check_jumps import lag_jumps
 from fxclone.check_motion import Motion, motion, with_replicate
 from fxclone.check_system import (
     Coherence,
@@ -360,7 +360,7 @@ def _measure(dry: Audio, wet: Audio, rate: int) -> Measured:
         dry_clipping_shows=bool(dry_flat) and clipping_shows(x, y, flat_tops(x)),
         holes=_back(holes, lag),
         repeated=_back(repeated, lag),
-        jumps=lag_jumps(alignment.track),
+        jumps=_jumps(x, y, alignment, rate),
         envelope=envelope_match(x, y, rate),
         dry_dc=standing_offset(x, x, rate),
         wet_dc=standing_offset(x, y, rate),
@@ -377,6 +377,11 @@ def _moved(dry: Audio, wet: Audio, lag: int) -> tuple[Audio, Audio]:
         dry = dry[:, -lag:]
     length = min(dry.shape[1], wet.shape[1])
     return np.ascontiguousarray(dry[:, :length]), np.ascontiguousarray(wet[:, :length])
+
+
+def _jumps(dry: Any, wet: Any, alignment: PairAlignment, rate: int) -> list[tuple[float, float]]:
+    late = max(0.0, 0.0 if math.isnan(alignment.lag_samples) else alignment.lag_samples) / rate
+    return [(at_s + late, size) for at_s, size in lag_jumps(dry, wet, rate)]
 
 
 def _back(places: list[Place], lag: int) -> list[Place]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fxclone.audio import gain_to_db, peak, power_to_db, rms
-
-if TYPE_CHECKING:
-    from fxclone.alignment import LagPoint
 
 _Sound = npt.NDArray[np.float32]
 _Flags = npt.NDArray[np.bool_]
@@ -167,7 +163,7 @@ def repeats(dry: _Sound, wet: _Sound) -> list[Place]:
     for place in sorted(set(found), key=lambda p: (-p.samples, p.start)):
         lag, first = place.samples, place.start
         a, b = dry[first - lag : first], dry[first : first + lag]
-        same_dry = b.size == lag and rms(b - a) < 0.1 * max(rms(a), 1e-7)
+        same_dry = b.size == lag and float(np.vdot(a, b)) > 0.95 * lag * rms(a) * rms(b)
         overlaps = any(place.start < o.start + o.samples and o.start < place.start + place.samples for o in out)
         if not same_dry and not overlaps:
             out.append(place)
@@ -350,37 +346,3 @@ def block_peaks(sound: npt.NDArray[Any], sample_rate: int, seconds: float = 0.05
     block = max(1, round(seconds * sample_rate))
     count = max(1, sound.shape[0] // block)
     return np.array([peak(sound[k * block : (k + 1) * block]) for k in range(count)], np.float32)
-
-
-def lag_jumps(track: Sequence[LagPoint]) -> list[tuple[float, float]]:
-    """Where samples are missing or were inserted: the lag steps to another value and stays there.
-
-    Returns
-    -------
-    list of (seconds, samples)
-        Positive if samples were inserted into the wet sound, negative if they are missing.
-    """
-    points = [point for point in track if point.confidence > 0.2]
-    side = 6
-    if len(points) < 2 * side:
-        return []
-    times = np.array([point.time_s for point in points])
-    lags = np.array([point.lag_samples for point in points])
-    found: list[tuple[float, float]] = []
-    steps = np.zeros(len(points))
-    for k in range(side, len(points) - side + 1):
-        before, after = lags[k - side : k], lags[k : k + side]
-        step = float(np.median(after) - np.median(before))
-        spread = max(float(np.ptp(np.sort(part)[1:-1])) for part in (before, after))
-        if abs(step) >= 1.0 and spread < 0.25 * abs(step):
-            steps[k] = step
-    while np.any(steps != 0.0):
-        # Windows that lie half over a step see it too: take the sharpest change within.
-        first = int(np.flatnonzero(steps)[0])
-        near = np.arange(first, min(first + side, len(points)))
-        k = int(near[np.argmax(np.abs(lags[near] - lags[near - 1]))])
-        found.append(
-            (float(times[k - 1] + times[k]) / 2.0, round(float(steps[near][np.argmax(np.abs(steps[near]))]), 2))
-        )
-        steps[near] = 0.0
-    return found

@@ -14,9 +14,10 @@ from fxclone.check_defects import Place
 
 SHORT_S = 2.0
 LEADS_SAMPLES = -0.5
-UNSURE_SAMPLES = 2.0
+UNSURE_SAMPLES = 5.0
 """A lag is called uncertain from here on: less is harmless, training leaves a margin."""
-WANDER_SAMPLES = 0.5
+WANDER_SAMPLES = 0.3
+"""From one moment to the next: what wow and flutter do, and a track that strays now and then does not."""
 DRIFT_SAMPLES = 0.5
 """Drift over the whole recording that is worth a word."""
 NOISY_ESR_DB = -25.0
@@ -124,7 +125,7 @@ def _lag(m: Measured, dry_samples: int, sample_rate: int) -> list[Finding]:
         spread = f"{a.uncertainty_samples:.0f} samples" if math.isfinite(a.uncertainty_samples) else "an unknown amount"
         words = f"its lag is uncertain by {spread}"
         found.append(Finding("caveat", "lag_confidence", a.confidence, words, "training leaves a margin"))
-    if a.wander_samples >= WANDER_SAMPLES and (not m.jumps or _unsteady(m)) and a.polarity_confidence > 0.3:
+    if a.wander_samples >= WANDER_SAMPLES and _unsteady(m) and a.polarity_confidence > 0.3:
         words = f"its lag wanders by {a.wander_samples:.1f} samples about its mean, as from wow and flutter or vibrato"
         found.append(Finding("caveat", "wander", a.wander_samples, words, "a clone learns the mean, not the wander"))
     drift = abs(a.drift_ppm) * 1e-6 * dry_samples

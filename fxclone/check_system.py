@@ -301,7 +301,7 @@ def clipping_shows(dry: _Sound, wet: _Sound, flat: Sequence[Place]) -> bool:
         clipped |= (starts < place.start + place.samples) & (starts + size > place.start)
     tops = np.array([float(np.abs(dry[s : s + size]).max(initial=0.0)) for s in starts])
     power = np.sum(np.abs(Y) ** 2, axis=1)
-    loud = ~clipped & (tops > 0.3 * float(tops.max())) & (power > 0)
+    loud = ~clipped & (tops > 0.6 * float(tops.max())) & (power > 0)
     if np.count_nonzero(clipped) < 3 or np.count_nonzero(loud) < 5:
         return False
     response = np.sum(X[~clipped].conj() * Y[~clipped], axis=0)

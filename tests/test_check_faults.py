@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fxclone.alignment import LagPoint
 from fxclone.check_defects import (
     LEAST_FLATS,
     Place,
@@ -13,11 +12,11 @@ from fxclone.check_defects import (
     drop_outs,
     flat_tops,
     hum,
-    lag_jumps,
     not_shared,
     repeats,
     standing_offset,
 )
+from fxclone.check_jumps import lag_jumps
 from fxclone.effects import effect
 from fxclone.signals import training_sound
 
@@ -174,24 +173,19 @@ def test_levels_and_silence_are_counted():
     assert found.silent_share == pytest.approx(0.5, abs=0.02)
 
 
-def track_of(lags: np.ndarray) -> tuple[LagPoint, ...]:
-    return tuple(LagPoint(0.1 * k, float(lag), 0.9) for k, lag in enumerate(lags))
+@pytest.mark.parametrize("expression", ["tanh", "lowpass(cutoff_hz=4000)", "invert", "compressor"])
+@pytest.mark.parametrize("samples", [-128, -17, 64, 1000])
+def test_a_step_of_the_lag_is_found(playing, expression, samples):
+    wet = wet_of(expression, playing)
+    at = loud_places(playing, 1, 4000)[0]
+    at = min(max(at, 2 * RATE), 4 * RATE)
+    broken = np.concatenate([wet[:at], np.zeros(max(samples, 0), np.float32), wet[at - min(samples, 0) :]])
+    length = min(broken.shape[0], playing.shape[0])
+    ((at_s, size),) = lag_jumps(playing[:length], broken[:length], RATE)
+    assert size == pytest.approx(samples, abs=1)
+    assert at_s == pytest.approx(at / RATE, abs=0.6)
 
 
-def test_a_step_of_the_lag_is_one_jump(rng):
-    lags = np.where(np.arange(100) < 40, 5.0, 133.0) + 0.05 * rng.standard_normal(100)
-    ((at_s, size),) = lag_jumps(track_of(lags))
-    assert at_s == pytest.approx(3.95, abs=0.1)
-    assert size == pytest.approx(128.0, abs=0.5)
-
-
-@pytest.mark.parametrize("kind", ["steady", "drifting", "wavering", "one stray"])
-def test_what_is_no_jump(kind, rng):
-    n = np.arange(200)
-    lags = {
-        "steady": 3.0 + 0.1 * rng.standard_normal(200),
-        "drifting": 0.05 * n,
-        "wavering": 5.0 * np.sin(2 * np.pi * n / 20),
-        "one stray": np.where(n == 77, 40.0, 3.0),
-    }[kind]
-    assert lag_jumps(track_of(lags)) == []
+@pytest.mark.parametrize("expression", ["tanh", "distortion", "compressor", "reverb", "chorus", "delay", "ringmod"])
+def test_an_effect_makes_no_steps(playing, expression):
+    assert lag_jumps(playing, wet_of(expression, playing), RATE) == []
