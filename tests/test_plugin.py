@@ -105,6 +105,13 @@ def test_the_expression_means_the_same_again(noise) -> None:
     assert alike(one.render(noise, RATE), again.render(noise, RATE))
 
 
+def test_a_setting_may_begin_with_a_digit_and_a_file_may_name_its_plugin() -> None:
+    reference = effect("vst3:ZamGEQ31#ZamGEQ31(32hz_db=6)", {"40hz_db": -3})
+    assert (reference.settings["32hz_db"], reference.settings["40hz_db"]) == (6.0, -3.0)
+    assert effect(reference.expression).settings == reference.settings
+    assert reference.expression.startswith("vst3:/usr/lib/vst3/ZamGEQ31.vst3#ZamGEQ31(")
+
+
 def test_each_render_starts_from_a_fresh_state(noise) -> None:
     reference = effect("vst3:ZamDelay(time_ms=50, feedback=0.5)")
     first = reference.render(noise, RATE)

@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+_SETTING = re.compile(r"\w[\w-]*\Z")  # plugins have some that begin with a digit, or are not English
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _TEXT = ("word", "string", "plugin")
 PLUGIN_SCHEMES = ("vst3", "au")
@@ -135,7 +136,7 @@ class _Parser:
             self._fail(f"{_shown(token)} where a setting such as name=value was expected", token.position)
         self._next += 1
         if self._accept("="):
-            if token.kind != "word" or not _NAME.match(token.text):
+            if token.kind != "word" or not _SETTING.match(token.text):
                 self._fail(f'"{token.text}" is not the name of a setting', token.position)
             if token.text in link.named:
                 self._fail(f"{token.text} is set twice", token.position)

@@ -230,12 +230,12 @@ def _describe(job: dict[str, Any], frames: list[Frame], replies: IO[bytes]) -> N
     again, _ = _listen(job, {}, probe)
     repeats = _alike(wet, again)
     meters = set(moved)
-    for name, parameter in knobs.items():
-        # What a host may not automate is a meter, or a knob that is slow to follow: only a knob changes the sound.
-        if not parameter.is_automatable and name not in meters:
-            others = [{"position": place} for place in (0.0, 0.37, 1.0)]
-            if not repeats or all(_alike(wet, _listen(job, {name: other}, probe)[0]) for other in others):
-                meters.add(name)
+    # What a host may not automate is a meter, or a knob that is slow to follow: only a knob changes the sound.
+    doubtful = [name for name, p in knobs.items() if not p.is_automatable and name not in meters]
+    if not repeats or (doubtful and not _change(job, doubtful, probe, wet)):
+        meters |= set(doubtful)
+    elif doubtful:
+        meters |= {name for name in doubtful if not _change(job, [name], probe, wet)}
     write_frame(
         replies,
         {
@@ -286,6 +286,14 @@ def _channels(plugin: Any) -> int:
         else:
             return channels
     raise RuntimeError(f"it takes neither mono nor stereo sound ({refused[-1]})")
+
+
+def _change(job: dict[str, Any], names: list[str], probe: Audio, wet: Audio) -> bool:
+    """Whether these parameters, all turned alike, change the sound."""
+    for place in (0.0, 0.37, 1.0):
+        if not _alike(wet, _listen(job, {name: {"position": place} for name in names}, probe)[0]):
+            return True
+    return False
 
 
 def _listen(job: dict[str, Any], values: dict[str, Any], probe: Audio) -> tuple[Audio, list[str]]:
