@@ -120,6 +120,8 @@ def fit_front_and_tail(
         else:
             model = widen(model, config)
         for _ in range(TURNS):
+            if should_stop():
+                break
             before_db = search.best_db
             model = search.adopt(model, search.sound_between())
             if search.best_db <= target_db or should_stop() or search.best_db > before_db - WORTH_DB:
@@ -223,7 +225,7 @@ class _Search:
         return SegmentSource(recording, relative_weight=False, relative_noise=True, generator=self.generator)
 
     def _fit_tail(self, between: Audio, *, quick: bool = False) -> float:
-        """The tail by least squares; the held-back ESR in dB."""
+        """The tail by least squares (seconds: even who stops early gets one); the held-back ESR in dB."""
         cut = self.cut
         fit = identify(
             between[:, :cut],
@@ -231,7 +233,6 @@ class _Search:
             self.taps,
             iterations=12 if quick else 40,
             target_db=-40 if quick else -80,
-            should_stop=self.should_stop,
         )
         self.tail = fit.responses
         made = convolve(between, self.tail)[:, cut:]
