@@ -41,7 +41,7 @@ ENTRY = FRAME // 4
 """When, in the frame after it, a spectrum enters the ring; for the same reason."""
 NEVER = 2 * FRAME
 """A position that no frame has."""
-STRIDE = 16
+STRIDE = 8
 """Outputs that the head computes from one window: a ``Conv`` of few channels wastes most of a processor's width."""
 RANK_FLOOR = 10 ** (-100 / 20)
 """A mix of the inputs whose tail is below this, against the loudest one, is left out."""
