@@ -14,11 +14,13 @@ from pathlib import Path
 import _common as common  # first: it sets thread counts
 import numpy as np
 from alignment_cases import FAMILIES, Case, case
+from alignment_plot import draw
 
-from fxclone.alignment import HIGH_CONFIDENCE, align_pair
+from fxclone.alignment import CONFIDENT_SAMPLES, HIGH_CONFIDENCE, align_pair
 
 RIGHT_SAMPLES = 0.1
 SURE_OF_POLARITY = 0.9
+PICTURE = "bench_alignment.png"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,11 @@ def main() -> None:
                 file.write(json.dumps(asdict(outcome)) + "\n")
         if arguments.verbose and (not outcome.confident or outcome.confidently_wrong):
             print(_line(outcome), flush=True)
-    common.publish(_page(list(outcomes.values()), arguments.cases), "bench_alignment.md", write=arguments.write)
+    if arguments.write:
+        draw(list(outcomes.values()), common.DOCS / PICTURE, right=RIGHT_SAMPLES, sure_below=CONFIDENT_SAMPLES)
+    common.publish(
+        _page(list(outcomes.values()), arguments.cases, arguments.seed), "bench_alignment.md", write=arguments.write
+    )
 
 
 def _measured(index: int, one: Case) -> Outcome:
@@ -111,18 +117,19 @@ def _line(one: Outcome) -> str:
     )
 
 
-def _page(outcomes: list[Outcome], cases: int) -> str:
+def _page(outcomes: list[Outcome], cases: int, seed: int) -> str:
     wrong = [one for one in outcomes if one.confidently_wrong]
     families = [f"- {name}: {text}." for name, (_, text) in FAMILIES.items()]
     return "\n".join(
         [
             "# Alignment: is the lag right, and is the confidence honest?",
             "",
-            f"{common.command()} on {common.machine('scipy')}",
+            f"`.venv/bin/python bench/alignment.py --cases {cases} --seed {seed} --write` on {common.machine('scipy')}",
             "",
             f"{len(outcomes)} of {cases} made pairs: lag -200 to +20,000 samples, seven in ten with a fraction, "
             "inverted or not, -40 to +20 dB, 2.5 to 5 s of made sound or of real recordings (those are not "
-            "part of the project; without them all sound is made). Delays are exact: a phase ramp on the spectrum of the whole sound.",
+            "part of the project; without them all sound is made). Delays are exact: a phase ramp on the spectrum of "
+            "the whole sound.",
             "",
             f'"Confident" is a confidence of {HIGH_CONFIDENCE} or more, right is within {RIGHT_SAMPLES} sample of the '
             f"pure delay. **Confidently wrong: {len(wrong)} of {len(outcomes)}.**",
@@ -132,6 +139,8 @@ def _page(outcomes: list[Outcome], cases: int) -> str:
             f"Polarity mistakes are counted where polarity has a confidence of {SURE_OF_POLARITY} or more. Drift and "
             "level are the largest errors among the confident; level only for families without "
             "distortion, filter or reverb.",
+            "",
+            f"![error against stated uncertainty]({PICTURE})",
             "",
             "The families:",
             "",

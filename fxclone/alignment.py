@@ -18,9 +18,10 @@ from scipy import signal
 
 from fxclone.alignment_apply import DRIFT_SAMPLES, AlignedPair, apply_alignment, read_between
 from fxclone.alignment_coarse import CoarseLine, coarse_line
-from fxclone.alignment_phase import SIZE, Curves, Delay, pure_delay, response, response_through, spectra
+from fxclone.alignment_phase import SIZE, TINY, Curves, Delay, pure_delay, response, response_through, spectra
 from fxclone.alignment_track import Line, Track, straight_line, track
 from fxclone.audio import TINY_POWER, Audio, valid_audio, valid_sample_rate
+from fxclone.errors import UsageError
 
 __all__ = ["HIGH_CONFIDENCE", "AlignedPair", "LagPoint", "PairAlignment", "align_pair", "apply_alignment"]
 
@@ -42,6 +43,8 @@ FRONTS = (("highpass", 720.0), ("lowpass", 2000.0))
 TRIAL_BLOCKS = 24
 RIVAL, RIVAL_SAMPLES = 0.7, 0.2
 """Height of the next best line of lags from which the lag is ambiguous, and the uncertainty that this adds."""
+LIKENESS = 0.6
+"""Likeness of the dry sound to itself at another time from which every lag is ambiguous."""
 PARTS = 4
 """Parts of the sound whose delays are compared."""
 EXPLAINED = 0.1
@@ -147,6 +150,13 @@ def align_pair(dry: Audio, wet: Audio, sample_rate: int, *, max_lag_s: float | N
     -------
     PairAlignment
         With NaN as lag if one of them is silent or shorter than 256 samples.
+
+    Raises
+    ------
+    FxcloneError
+        If one of them is not finite sound of the right shape.
+    UsageError
+        For a ``max_lag_s`` that is not above 0.
     """
     rate = valid_sample_rate(sample_rate)
     x = _one_channel(valid_audio(dry, name="dry"))
@@ -155,6 +165,8 @@ def align_pair(dry: Audio, wet: Audio, sample_rate: int, *, max_lag_s: float | N
         return NOTHING
     if max_lag_s is None:
         lead, late = max(MIN_LEAD_SAMPLES, round(LEAD_S * rate)), max(MIN_LATE_SAMPLES, round(LATE_S * rate))
+    elif not max_lag_s > 0.0:
+        raise UsageError(f"max_lag_s is {max_lag_s}; expected seconds above 0")
     else:
         lead = late = max(64, round(max_lag_s * rate))
     coarse = coarse_line(x, y, lead, late)
@@ -224,7 +236,7 @@ def _look(front: _Front, wet: Floats, offset: float, ppm: float) -> _View:
     apart = _disagreement([pure_delay(response_through(part, lag, weights), lag, delay.reading) for part in parts])
     delay = replace(delay, uncertainty_samples=math.hypot(delay.uncertainty_samples, apart))
     turn = np.exp(1j * np.pi * np.linspace(0.0, 1.0, len(found.wet)) * lag)
-    gain = abs(float(np.sum(found.plain_cross * turn).real)) / float(found.plain_auto.sum())
+    gain = abs(float(np.sum(found.plain_cross * turn).real)) / max(float(found.plain_auto.sum()), TINY)
     return _View(offset, ppm, delay, gain, points, straight_line(points), len(dry))
 
 
@@ -295,7 +307,7 @@ def _verdict(view: _View, coarse: CoarseLine, rate: int) -> PairAlignment:
     else:
         spread = math.inf
     polarity_confidence = view.delay.polarity_confidence
-    if coarse.rival > RIVAL:
+    if coarse.rival > RIVAL or coarse.likeness > LIKENESS:
         spread = math.hypot(spread, RIVAL_SAMPLES)
         polarity_confidence *= 0.5
     if abs(lag - round(lag)) < min(WHOLE_SAMPLES, max(0.002, 2.0 * spread)) and view.ppm == 0.0:

@@ -33,7 +33,8 @@ class CoarseLine:
     lag_samples: float
     ppm: float
     rival: float
-    height: float
+    likeness: float
+    """How much the dry sound is like itself at another time, 0 to 1: 1 for a riff repeated sample by sample."""
 
 
 def coarse_line(dry: Floats, wet: Floats, lead: int, late: int) -> CoarseLine | None:
@@ -67,13 +68,22 @@ def coarse_line(dry: Floats, wet: Floats, lead: int, late: int) -> CoarseLine | 
     away = np.abs(np.arange(cells) - place) > 64 // CELL
     others = best_score[away]
     rival = float(others.max() / best) if others.size and best > 0 else 1.0
-    return CoarseLine(float(place * CELL - lead) + CELL / 2, best_slope, max(0.0, rival), best / len(planes))
+    return CoarseLine(float(place * CELL - lead) + CELL / 2, best_slope, max(0.0, rival), _likeness(dry, lead, late))
 
 
-def _correlations(dry: Floats, wet: Floats, lead: int, late: int) -> tuple[list[Floats], list[float]]:
+def _likeness(dry: Floats, lead: int, late: int) -> float:
+    planes, _ = _correlations(dry, dry, lead, late, most=3)
+    plane = np.sum(planes, axis=0)
+    here = np.abs(np.arange(len(plane)) * CELL - lead) <= 64
+    return float(plane[~here].max() / max(float(plane[here].max()), 1e-300))
+
+
+def _correlations(
+    dry: Floats, wet: Floats, lead: int, late: int, most: int = MOST_STRETCHES
+) -> tuple[list[Floats], list[float]]:
     """For each stretch, how strongly each cell of lags correlates, and the place of the stretch's middle."""
     stretch = min(STRETCH_SAMPLES, len(dry))
-    count = min(MOST_STRETCHES, max(1, len(dry) // stretch))
+    count = min(most, max(1, len(dry) // stretch))
     starts = np.linspace(0, len(dry) - stretch, count).astype(int)
     loudness = np.array([float(np.sqrt(np.mean(dry[s : s + stretch] ** 2))) for s in starts])
     size = int(fft.next_fast_len(2 * stretch + lead + late, real=True))

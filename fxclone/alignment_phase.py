@@ -40,6 +40,8 @@ PHASE_FLOOR = 5e-3
 """Radians that a phase is never better than; a response is not quite what an effect does."""
 MOST_BINS = 1000
 """Bins that lines are fitted to; the others were smoothed into these."""
+HIDDEN_FILTER = 0.03
+"""Prior weight of a low-pass that begins beyond the last frequency seen."""
 LOUD_COUNTS = 0.25
 """Exponent of power in the weight of a bin: what is 60 dB down counts a thirtieth. A sound far down may be a leak."""
 INDEPENDENT = 12.0
@@ -227,6 +229,7 @@ def pure_delay(found: Response, lag: float, reading: int | None = None) -> Delay
     The magnitude is never seen at every frequency, and a converter's filter near half the rate has linear phase. So
     there are several readings of the magnitude (`_readings`), each with its delay. The one whose excess phase is
     straightest wins, and those that are nearly as straight make the uncertainty. With ``reading`` only that one.
+    Linear phase altogether is one reading, but it cannot win: a causal effect rarely has it.
     """
     seen = _seen(found)
     if np.count_nonzero(seen) < 16:
@@ -247,7 +250,9 @@ def pure_delay(found: Response, lag: float, reading: int | None = None) -> Delay
     lines = [_line(excess, weight, w) if prior else NO_LINE for prior, excess in zip(priors, excesses, strict=True)]
     bends = np.array([line.bend for line in lines])
     likely = priors * ((bends + BEND_FLOOR) / (bends.min() + BEND_FLOOR)) ** -INDEPENDENT
-    best = int(np.argmax(likely))
+    # no phase at all is always smooth, the phase of a noisy magnitude is not: linear phase may raise a doubt, not win
+    best = int(np.argmax(likely[:-1]))
+    likely[-1] = min(likely[-1], likely[best])
     likely /= likely.sum()
     line = lines[best]
     away = np.array([other.tau for other in lines]) - line.tau
@@ -282,16 +287,21 @@ def _readings(found: Response, seen: npt.NDArray[np.bool_]) -> list[tuple[float,
     out = [(1.0, flat)]
     for scale in (octave, warped):  # falling on as analogue filters do, and as digital ones do
         slope = min(0.0, float(np.polyfit(scale[place[top]], level[top], 1)[0])) if np.count_nonzero(top) > 8 else 0.0
-        for prior, steeper in ((1.0, 0.0), (0.05, 1.0), (0.05, 2.0)):
-            fallen = flat.copy()
-            fallen[last + 1 :] += (slope - steeper) * scale[last + 1 :]
-            out.append((prior, fallen))
+        fallen = flat.copy()
+        fallen[last + 1 :] += slope * scale[last + 1 :]
+        out.append((1.0, fallen))
+        # or a filter that begins where nothing is seen: at the last seen bin, or further up
+        for start in (last, round(np.sqrt(last * (bins - 1)))):
+            for order in (1.0, 2.0):
+                filtered = fallen.copy()
+                filtered[start + 1 :] -= order * (scale[start + 1 :] - scale[start])
+                out.append((HIDDEN_FILTER, filtered))
     edge = int(CONVERTER * (bins - 1))
     if last > edge:
         clipped = flat.copy()
         clipped[edge:] = clipped[edge]
         out.append((0.5, clipped))
-    out.append((0.3, np.zeros(bins)))  # linear phase altogether
+    out.append((0.3, np.zeros(bins)))  # linear phase altogether, always the last
     return out
 
 
