@@ -242,15 +242,17 @@ class _Search:
     def _curve_weights(self, basis: Audio) -> Doubles:
         """Weights (curves,) of the sum that, through the tail, explains the wet sound best."""
         cut, out = self.cut, self.wet.shape[0]
-        normal, slope = np.zeros((len(basis), len(basis))), np.zeros(len(basis))
+        normal: Doubles = np.zeros((len(basis), len(basis)))
+        slope: Doubles = np.zeros(len(basis))
         for channel in range(out):
             heard = np.stack([convolve(curve[None, :cut], self.tail[channel : channel + 1])[0] for curve in basis])
-            normal += heard.astype(np.float64) @ heard.T
-            slope += heard @ self.wet[channel, :cut].astype(np.float64)
-        scale = 1 / np.sqrt(np.maximum(np.diag(normal), TINY_POWER))
+            doubles = heard.astype(np.float64)
+            normal += doubles @ doubles.T
+            slope += doubles @ self.wet[channel, :cut].astype(np.float64)
+        scale: Doubles = 1 / np.sqrt(np.maximum(np.diag(normal), TINY_POWER))
         lifted = normal * scale[:, None] * scale + 1e-9 * np.eye(len(basis))
-        weights: Doubles = np.linalg.solve(lifted, slope * scale)
-        return weights * scale
+        weights: Doubles = scale * np.linalg.solve(lifted, slope * scale)
+        return weights
 
     def sound_between(self) -> Audio:
         """The front's sound, moved as little as explains what the tail leaves: (1, samples)."""
@@ -271,7 +273,8 @@ class _Search:
 
         def times(move: Doubles) -> Doubles:
             heard = fft.irfft(spectra * fft.rfft(move, size), size)[:, :n]
-            return back(heard) + ridge * move
+            out: Doubles = back(heard) + ridge * move
+            return out
 
         def divided(slope: Doubles) -> Doubles:
             out: Doubles = fft.irfft(fft.rfft(slope, size) / (gain + ridge), size)[:n]
