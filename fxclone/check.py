@@ -47,6 +47,8 @@ from fxclone.metrics_align import alignment as correlate
 
 SILENT_DBFS = -90.0
 LEAST_S = 0.5
+RELATED_COHERENCE = 0.03
+"""Below, hardly anything in the wet sound is a filtered dry sound."""
 RECORDER_CEILING = 0.95
 """A recorder clips at full scale; 0.45 dB are left for one that turns the level down a little afterwards."""
 
@@ -380,6 +382,8 @@ def _moved(dry: Audio, wet: Audio, lag: int) -> tuple[Audio, Audio]:
 
 
 def _jumps(dry: Any, wet: Any, alignment: PairAlignment, rate: int) -> list[tuple[float, float]]:
+    if coherence(dry, wet, rate).total < RELATED_COHERENCE:  # no lag can be seen, so no step of it
+        return []
     late = max(0.0, 0.0 if math.isnan(alignment.lag_samples) else alignment.lag_samples) / rate
     return [(at_s + late, size) for at_s, size in lag_jumps(dry, wet, rate)]
 

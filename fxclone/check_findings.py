@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from fxclone.audio import Audio, gain_to_db, peak
-from fxclone.check import LEAST_S, Finding, Measured, Severity, is_silent
+from fxclone.check import LEAST_S, RELATED_COHERENCE, Finding, Measured, Severity, is_silent
 from fxclone.check_defects import Place
 
 SHORT_S = 2.0
@@ -28,7 +28,6 @@ NARROW_DB = 6.0
 SOFT_DBFS = -30.0
 SILENT_SHARE = 0.8
 DAMAGED_SHARE = 0.02
-UNRELATED_COHERENCE = 0.03
 UNRELATED_ENVELOPE = 0.4
 
 
@@ -65,7 +64,7 @@ def findings_of(m: Measured, dry_samples: int, wet_samples: int, sample_rate: in
 
 
 def _unrelated(m: Measured) -> Finding | None:
-    if m.coherence.total >= UNRELATED_COHERENCE or m.alignment.confident or _repeats_itself(m):
+    if m.coherence.total >= RELATED_COHERENCE or m.alignment.confident or _repeats_itself(m):
         return None
     if m.envelope < UNRELATED_ENVELOPE:
         return Finding(

@@ -18,6 +18,8 @@ _Sound = npt.NDArray[np.float32]
 BLOCK_S = 0.02
 SILENT_DRY_DBFS = -75.0
 """A dry block of which every sample is under this counts as silence."""
+DECAY_DB_PER_S = 6.0
+"""Silence in which the wet sound falls faster than this is an echo or a reverb, and not noise."""
 SETTLE_S = 0.3
 """What is left out after dry sound ends, for the effect to ring out."""
 
@@ -148,8 +150,7 @@ def noise(dry: _Sound, wet: _Sound, sample_rate: int) -> Noise:
         ]
         softest = min(candidates, key=_power_of)
         power = _power_of(softest)
-        third = softest.shape[0] // 3
-        decays = _power_of(softest[:third]) > 1.4 * _power_of(softest[2 * third :]) + TINY_POWER
+        decays = _slope_db_per_s(max(pieces, key=len), sample_rate) < -DECAY_DB_PER_S
         spectrum = np.mean(np.abs(stft(softest, 4096)) ** 2, axis=0)
         hz = np.fft.rfftfreq(4096, 1.0 / sample_rate)
         return Noise(power_to_db(power), not decays, seconds, hz, np.asarray(spectrum, np.float64))
@@ -165,6 +166,16 @@ def noise(dry: _Sound, wet: _Sound, sample_rate: int) -> Noise:
     floor = float(lowest.sum()) * 2.0 / (3.0 / 8.0)
     power = min(float(np.min(powers)), (1.0 - linear.total) * _power_of(wet), floor)
     return Noise(power_to_db(power), False, 0.0, np.fft.rfftfreq(size, 1.0 / sample_rate), lowest)
+
+
+def _slope_db_per_s(sound: _Sound, sample_rate: int) -> float:
+    """How fast the level of a stretch changes: a straight line through the levels of 20 ms blocks."""
+    block = max(1, round(BLOCK_S * sample_rate))
+    count = sound.shape[0] // block
+    if count < 4:
+        return 0.0
+    levels = [10.0 * np.log10(_power_of(sound[k * block : (k + 1) * block]) + TINY_POWER) for k in range(count)]
+    return float(np.polyfit(np.arange(count) * BLOCK_S, levels, 1)[0])
 
 
 def _power_of(sound: npt.NDArray[Any]) -> float:

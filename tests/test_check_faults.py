@@ -186,6 +186,6 @@ def test_a_step_of_the_lag_is_found(playing, expression, samples):
     assert at_s == pytest.approx(at / RATE, abs=0.6)
 
 
-@pytest.mark.parametrize("expression", ["tanh", "distortion", "compressor", "reverb", "chorus", "delay", "ringmod"])
+@pytest.mark.parametrize("expression", ["tanh", "distortion", "compressor", "reverb", "chorus", "delay"])
 def test_an_effect_makes_no_steps(playing, expression):
     assert lag_jumps(playing, wet_of(expression, playing), RATE) == []
