@@ -17,14 +17,14 @@ from fxclone.audio import Audio, power_to_db
 from fxclone.errors import UsageError
 from fxclone_training.tail_identify import Doubles, convolve, identify
 
-LEFT_OUT_DB = -55.0
+LEFT_OUT_DB = -65.0
 """Energy that the response may lose beyond its end, relative to the wet sound."""
 FIRST_S, LONGEST_S = 2.0, 10.0
 """A first response is this long; twice as long, and so on, if the tail does not end well within it."""
 ENDS_WITHIN = 0.7
 SHARE_OF_SOUND = 0.3
 """A first response is not longer than this share of the pair: less sound would not determine it."""
-ITERATIONS, TARGET_DB = 30, -75.0
+ITERATIONS, TARGET_DB = 30, -80.0
 """Of the first response: its decay has to be seen, not heard."""
 WINDOW_S = 0.01
 SHORT_S = 0.05
