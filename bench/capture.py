@@ -18,12 +18,10 @@ from typing import Any
 import _common as common  # first: it sets thread counts
 import numpy as np
 
-from fxclone.alignment_apply import read_between
 from fxclone.clone import load_clone
-from fxclone.evaluate import evaluate_pair, total_of
+from fxclone.evaluate import evaluate_files, total_of
 from fxclone.files import read_sound, write_sound
-from fxclone.metrics import Comparison
-from fxclone.signals import training_sound
+from fxclone.signals.capture_signal import capture_signal
 
 sys.path.insert(0, str(common.ROOT / "tests"))
 from jack import JackServer, jack_server
@@ -32,6 +30,7 @@ from jack_pedal import Pedal, PedalSettings
 SAMPLE_RATE = 48_000
 PERIOD = 1024
 WITHIN_DB = 1.0
+HELD_S = 30.0
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
     ask.add_argument("--signal-seconds", type=float, default=75.0, help="length of the test signal")
     ask.add_argument("--latency-ms", type=float, default=3.7)
     ask.add_argument("--gain-db", type=float, default=-6.0)
-    ask.add_argument("--drive-db", type=float, default=12.0, help="before the tanh")
+    ask.add_argument("--drive-db", type=float, default=6.0, help="before the tanh")
     ask.add_argument("--noise-db", type=float, default=-200.0, help="of the pedal, dBFS")
     ask.add_argument("--keep", type=Path, default=None, help="folder for the capture and the clones")
     options = ask.parse_args()
@@ -59,31 +58,30 @@ def main() -> None:
         dry, _ = read_sound(folder / "pedal" / "dry.wav")
         formula = Pedal(settings, SAMPLE_RATE).formula
         write_sound(folder / "exact.wav", formula(dry).astype(np.float32), SAMPLE_RATE, subtype="float", force=True)
-        wet, _ = read_sound(folder / "pedal" / "wet.wav")
-        moved = read_between(wet[0], facts["latency"]["left_samples"], 1.0, wet.shape[1]).astype(np.float32)
-        write_sound(folder / "moved.wav", moved[None, :], SAMPLE_RATE, subtype="float", force=True)
-        wets = {
-            "captured": folder / "pedal" / "wet.wav",
-            "captured, moved by the markers": folder / "moved.wav",
-            "exact": folder / "exact.wav",
-        }
-        results = {
-            name: judged(trained(folder, name, wet, options.seconds, options.seed), settings, options.seed)
-            for name, wet in wets.items()
-        }
-    apart = results["captured"].esr_db - results["exact"].esr_db
+        wets = {"captured": folder / "pedal" / "wet.wav", "exact": folder / "exact.wav"}
+        held = held_back(settings, folder, options.seed)
+        results = {}
+        for name, wet in wets.items():
+            clone = load_clone(trained(folder, name, wet, options.seconds, options.seed))
+            results[name] = [
+                total_of([evaluate_files(clone, SAMPLE_RATE, held["dry"], held[truth])])
+                for truth in ("formula", "pedal")
+            ]
+    apart = [captured.esr_db - exact.esr_db for captured, exact in zip(*results.values(), strict=True)]
     latency = facts["latency"]
     rows = [
         [
             name,
-            f"{r.esr_db:.2f}",
-            f"{r.worst_100ms_esr_db:.1f}",
-            f"{r.lag_samples:+.4f}",
-            r.polarity,
-            f"{r.gain_db:+.3f}",
+            f"{formula.esr_db:.2f}",
+            f"{formula.worst_100ms_esr_db:.1f}",
+            f"{formula.lag_samples:+.4f}",
+            formula.polarity,
+            f"{formula.gain_db:+.3f}",
+            f"{pedal.esr_db:.2f}",
         ]
-        for name, r in results.items()
+        for name, (formula, pedal) in results.items()
     ]
+    head = ["trained on", "ESR dB", "worst 100 ms dB", "lag", "polarity", "gain dB", "ESR dB against the pedal"]
     page = f"""# A captured pedal against the exact pair
 
 {common.command()}
@@ -92,22 +90,25 @@ Machine: {here}. One thread, seed {options.seed}.
 
 The pedal: tanh after {options.drive_db:g} dB, {options.gain_db:g} dB, inverted, {options.latency_ms:g} ms late
 ({settings.latency_samples:g} samples), noise {options.noise_db:g} dBFS; a JACK client of its own. Captured through
-PortAudio and JACK with {facts["signal_seconds"]:g} s of test signal: {facts["retakes"]} parts retaken,
-{facts["xruns"]} drop-outs reported, pedal latency measured {latency["pedal_samples"]} samples, polarity {facts["polarity"]}, drift
-{latency["drift_ppm"]} ppm. Each clone was trained for at most {options.seconds:g} s and is judged free-running
-on 30 s of generated sound of another seed, against the formula without latency. "Moved by the markers" takes the
-latency, with its fraction, from capture.json and not from training's own comparison of the two sounds.
+PortAudio and JACK with {facts["signal_seconds"]:g} s of test signal: {facts["retakes"]} of {len(facts["parts"])} parts
+retaken, {facts["xruns"]} drop-outs reported, pedal latency measured {latency["pedal_samples"]} samples, polarity
+{facts["polarity"]}, drift {latency["drift_ppm"]} ppm.
 
-{common.table(["trained on", "ESR dB", "worst 100 ms dB", "lag", "polarity", "gain dB"], rows)}
+Each clone was trained for at most {options.seconds:g} s and is judged free-running on {HELD_S:g} s of test signal
+of another seed: against the formula without latency, and against what the pedal itself makes of that sound, latency
+included, which `fxclone evaluate` takes out. Half a sample of delay cannot be had at half the sample rate, so the pedal
+differs from the formula there, and no clone comes closer to it than that.
 
-The captured one is {apart:+.2f} dB from the exact one: {"within" if apart <= WITHIN_DB else "NOT within"} {WITHIN_DB:g} dB.
-"""
+{common.table(head, rows)}
+
+The captured one is {apart[0]:+.2f} dB from the exact one against the formula, {apart[1]:+.2f} dB against the pedal;
+asked for is {WITHIN_DB:g} dB."""
     common.publish(page, "bench_capture.md", write=options.write)
 
 
 def captured(settings: PedalSettings, folder: Path, seconds: float) -> dict[str, Any]:
     """Run the pedal and `fxclone capture`, and return what it found out."""
-    with jack_server(rate=SAMPLE_RATE, period=PERIOD) as server:
+    with jack_server(rate=SAMPLE_RATE, period=PERIOD, patient=True) as server:
         pedal = start_pedal(server, settings)
         try:
             asked = ["capture", "--device", "pedal", "--loopback-channel", "2", "--seconds", str(seconds), "--json"]
@@ -138,7 +139,7 @@ def start_pedal(server: JackServer, settings: PedalSettings) -> subprocess.Popen
 
 def trained(folder: Path, name: str, wet: Path, seconds: float, seed: int) -> Path:
     """`fxclone train` on a pair; returns the clone file."""
-    clone = folder / f"{name.split(',')[-1].split()[-1]}.onnx"
+    clone = folder / f"{name}.onnx"
     pair = ["--dry", str(folder / "pedal" / "dry.wav"), "--wet", str(wet)]
     how = ["--seconds", str(seconds), "--seed", str(seed), "--threads", "1", "--runs", str(folder / "runs"), "--quiet"]
     fxclone(["train", *pair, *how, "--force", "-o", str(clone)], dict(os.environ))
@@ -146,12 +147,18 @@ def trained(folder: Path, name: str, wet: Path, seconds: float, seed: int) -> Pa
     return clone
 
 
-def judged(clone_file: Path, settings: PedalSettings, seed: int) -> Comparison:
-    """The clone against the formula on sound that no training here used."""
-    clone = load_clone(clone_file)
-    dry = 0.7 * training_sound(30.0, SAMPLE_RATE, seed=seed + 1001)
-    wet = Pedal(settings, SAMPLE_RATE).formula(dry).astype(np.float32)
-    return total_of([evaluate_pair(clone, dry, wet, SAMPLE_RATE)])
+def held_back(settings: PedalSettings, folder: Path, seed: int) -> dict[str, Path]:
+    """Sound that no training here used, what the formula makes of it, and what the pedal does."""
+    dry = capture_signal(HELD_S, SAMPLE_RATE, seed=seed + 1001).sound
+    late = np.concatenate([dry[0], np.zeros(SAMPLE_RATE, np.float32)])
+    sounds = {
+        "dry": dry,
+        "formula": Pedal(settings, SAMPLE_RATE).formula(dry).astype(np.float32),
+        "pedal": Pedal(settings, SAMPLE_RATE).render(late)[None, :],
+    }
+    for name, sound in sounds.items():
+        write_sound(folder / f"held_{name}.wav", sound, SAMPLE_RATE, subtype="float", force=True)
+    return {name: folder / f"held_{name}.wav" for name in sounds}
 
 
 def fxclone(arguments: list[str], environment: dict[str, str]) -> str:

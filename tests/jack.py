@@ -56,8 +56,11 @@ class JackServer:
 
 
 @contextmanager
-def jack_server(rate: int = 48_000, period: int = 64) -> Iterator[JackServer]:
-    """Start a server, wait until it answers, and stop it whatever happens. Skips if there is no jackd."""
+def jack_server(rate: int = 48_000, period: int = 64, *, patient: bool = False) -> Iterator[JackServer]:
+    """Start a server, wait until it answers, and stop it whatever happens. Skips if there is no jackd.
+
+    A patient one waits for clients that are late (JACK's synchronous mode), so that a busy machine loses no sound.
+    """
     for program in ("jackd", "jack_lsp"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (apt install jackd2)")
@@ -70,7 +73,9 @@ def jack_server(rate: int = 48_000, period: int = 64) -> Iterator[JackServer]:
             "JACK_NO_START_SERVER": "1",
             "OMP_NUM_THREADS": "1",
         }
-        command = ["jackd", "-n", name, "-r", "--no-mlock", "-d", "dummy", "-r", str(rate), "-p", str(period)]
+        mode = ["-S"] if patient else []
+        driver = ["-d", "dummy", "-r", str(rate), "-p", str(period)]
+        command = ["jackd", "-n", name, "-r", "--no-mlock", *mode, *driver]
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from fxclone.audio import Audio, db_to_gain, gain_to_db, peak, valid_audio, valid_sample_rate
 from fxclone.errors import UsageError
-from fxclone.signals._dsp import Mono, faded, scaled
+from fxclone.signals._dsp import Doubles, Mono, faded, scaled, shaped
 from fxclone.signals.probes import top_hz
 
 MARKER_S = 0.1
@@ -32,6 +32,8 @@ PART_S = 8.0
 LADDER_SHARE, LADDER_MAX_S = 0.12, 8.0
 LADDER_DB = tuple(range(-54, 1, 6))
 REPLICATE_SHARE, REPLICATE_MAX_S = 0.1, 6.0
+PASSED, STOPPED = 0.42, 0.46
+"""Of the rate: the edge of what is sent."""
 UNEVEN = (1.0, 1.13, 0.91, 1.07, 0.85, 1.17)
 """Parts differ in length, so that the distance of two markers says which two they are."""
 TRUE_PEAK_CEILING_DBFS = 0.0
@@ -190,7 +192,7 @@ def _pieces(seconds: float, rate: int, seed: int, own: Audio | None) -> list[tup
     ladder_s = min(LADDER_MAX_S, LADDER_SHARE * room)
     replicate_s = min(REPLICATE_MAX_S, REPLICATE_SHARE * room)
     if own is None:
-        kind, music = "music", training_sound(room - ladder_s - replicate_s, rate, seed=seed)[0]
+        kind, music = "music", _limited(training_sound(room - ladder_s - replicate_s, rate, seed=seed)[0], rate)
     else:
         kind, music = "own", valid_audio(own, channels=1)[0]
         wanted = round((seconds - LEAD_S - TAIL_S - overhead * (count + 3) - ladder_s - replicate_s) * rate)
@@ -218,6 +220,17 @@ def _cuts(music: Mono, count: int, rate: int) -> list[int]:
     return out
 
 
+def _limited(sound: Mono, rate: int) -> Mono:
+    """Without what no converter lets through: above 0.46 of the rate wet would differ from dry for want of it."""
+
+    def response(f: Doubles) -> Doubles:
+        out: Doubles = 0.5 + 0.5 * np.cos(np.pi * np.clip((f / rate - PASSED) / (STOPPED - PASSED), 0.0, 1.0))
+        return out
+
+    limited = shaped(sound, rate, response)
+    return scaled(limited, 1.0 / max(1.0, peak(limited)))
+
+
 def _soft(sound: Mono, rate: int) -> Mono:
     return faded(sound.copy(), rate, in_s=FADE_S, out_s=FADE_S)
 
@@ -227,7 +240,8 @@ def _ladder(seconds: float, rate: int, seed: int) -> Mono:
     from fxclone.signals import phrase
 
     edges = np.round(np.linspace(0, seconds * rate, len(LADDER_DB) + 1)).astype(int)
-    chord = phrase("chords", float(np.diff(edges).max()) / rate, rate, np.random.default_rng(seed + 1))[0]
+    longest = float(np.diff(edges).max()) / rate
+    chord = _limited(phrase("chords", longest, rate, np.random.default_rng(seed + 1))[0], rate)
     rungs = [
         _soft(scaled(chord[: b - a], db_to_gain(db)), rate)
         for db, a, b in zip(LADDER_DB, edges[:-1], edges[1:], strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -175,12 +174,12 @@ def _finish(result: CaptureResult, options: CaptureOptions, *, as_json: bool) ->
 
 def _check(result: CaptureResult) -> dict[str, Any] | None:
     """What `fxclone check` says of the pair; None if it cannot say anything."""
+    from fxclone.check import check_pair
+
     try:
-        check_pair = importlib.import_module("fxclone.check").check_pair
-        verdict: dict[str, Any] = check_pair(result.dry, result.wet, result.sample_rate).as_dict()
-    except (FxcloneError, ImportError):
+        return check_pair(result.dry, result.wet, result.sample_rate).as_dict()
+    except FxcloneError:
         return None
-    return verdict
 
 
 def _write(text: str) -> None:

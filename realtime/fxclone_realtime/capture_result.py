@@ -81,7 +81,9 @@ def assemble(
     FxcloneError
         If no part is usable.
     """
-    kept = [takes[number] for number in sorted(takes) if takes[number].usable]
+    recorded = [takes[number] for number in sorted(takes)]
+    # A part near which the device reported a drop-out may hide one, so it is kept only if there is nothing better.
+    kept = [take for take in recorded if take.whole] or [take for take in recorded if take.usable]
     if not kept:
         raise FxcloneError("no part of the test signal was recorded whole, so nothing was written; capture again")
     rate = signal.sample_rate
@@ -155,10 +157,10 @@ def _notes(signal: CaptureSignal, timing: Timing, takes: dict[int, PartTake], ke
     flawed = [take for take in kept if not take.whole]
     if flawed:
         notes.append(
-            f"the device reported drop-outs in {len(flawed)} of {len(signal.parts)} parts at every try; they look "
-            "whole and are kept, but a larger --block would be safer"
+            f"the device reported drop-outs in {len(flawed)} of {len(signal.parts)} parts at every try; they are kept "
+            "because there is nothing better: try a larger --block, and close other programs"
         )
-    left_out = [take for take in takes.values() if not take.usable]
+    left_out = [take for take in takes.values() if take not in kept]
     if left_out:
         notes.append(
             f"{len(left_out)} of {len(signal.parts)} parts had drop-outs at every try and are left out: try a larger "
