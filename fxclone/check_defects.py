@@ -75,7 +75,7 @@ def _stepped(sound: _Sound, tops: int) -> bool:
     top = float(size.max(initial=0.0))
     flat = (step == 0.0) & (size > 0.1 * top) & (size < 0.9 * top)
     edges = np.flatnonzero(flat[1:-1] & ~flat[:-2]) + 1  # where a flat stretch begins, after a jump
-    return tops > 0 and np.count_nonzero(step[edges - 1] > 1e-3 * top) > 2 * tops
+    return tops > 0 and int(np.count_nonzero(step[edges - 1] > 1e-3 * top)) > 2 * tops
 
 
 def not_shared(places: list[Place], others: list[Place]) -> list[Place]:
@@ -221,7 +221,7 @@ def _near_repeats(wet: _Sound, size: int) -> list[Place]:
 
 def _window_sums(values: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
     total = np.concatenate([[0.0], np.cumsum(values)])
-    return np.maximum(total[size:] - total[:-size], 0.0)
+    return np.asarray(np.maximum(total[size:] - total[:-size], 0.0), np.float64)
 
 
 def _varied(block: _Sound) -> bool:

@@ -79,7 +79,7 @@ def coherence(dry: _Sound, wet: _Sound, sample_rate: int, size: int | None = Non
     raw = cross / np.maximum(x * y, 1e-60)
     msc = np.clip((raw - 1.0 / count) / (1.0 - 1.0 / count), 0.0, 1.0)
     total = float(np.sum(msc * y) / max(float(y.sum()), 1e-60))
-    hz = np.fft.rfftfreq(size, 1.0 / sample_rate)
+    hz = np.asarray(np.fft.rfftfreq(size, 1.0 / sample_rate), np.float64)
     return Coherence(hz, msc, x / X.shape[0], y / X.shape[0], total)
 
 
@@ -120,14 +120,14 @@ def quiet_spans(dry: _Sound, sample_rate: int) -> list[slice]:
     edges = np.flatnonzero(np.diff(loud.astype(np.int8)))
     settle = int(np.ceil(SETTLE_S / BLOCK_S))
     spans = []
-    last = 0 if not loud[1] else None
-    for edge in edges:
+    last: int | None = 0 if not loud[1] else None
+    for edge in edges.tolist():
         if loud[edge + 1]:  # sound begins
             if last is not None and edge - last >= 3:
                 spans.append(slice(last * block, edge * block))
             last = None
         else:
-            last = edge + settle
+            last = int(edge) + settle
     return spans
 
 
@@ -152,7 +152,7 @@ def noise(dry: _Sound, wet: _Sound, sample_rate: int) -> Noise:
         power = _power_of(softest)
         decays = _slope_db_per_s(max(pieces, key=len), sample_rate) < -DECAY_DB_PER_S
         spectrum = np.mean(np.abs(stft(softest, 4096)) ** 2, axis=0)
-        hz = np.fft.rfftfreq(4096, 1.0 / sample_rate)
+        hz = np.asarray(np.fft.rfftfreq(4096, 1.0 / sample_rate), np.float64)
         return Noise(power_to_db(power), not decays, seconds, hz, np.asarray(spectrum, np.float64))
     block = max(1, round(0.05 * sample_rate))
     count = max(1, wet.shape[0] // block)
@@ -165,7 +165,9 @@ def noise(dry: _Sound, wet: _Sound, sample_rate: int) -> Noise:
     # Both halves of the spectrum; the Hann window keeps 3/8 of the power.
     floor = float(lowest.sum()) * 2.0 / (3.0 / 8.0)
     power = min(float(np.min(powers)), (1.0 - linear.total) * _power_of(wet), floor)
-    return Noise(power_to_db(power), False, 0.0, np.fft.rfftfreq(size, 1.0 / sample_rate), lowest)
+    return Noise(
+        power_to_db(power), False, 0.0, np.asarray(np.fft.rfftfreq(size, 1.0 / sample_rate), np.float64), lowest
+    )
 
 
 def _slope_db_per_s(sound: _Sound, sample_rate: int) -> float:
