@@ -20,11 +20,12 @@ MAX_DEPTH = 8
 ALLOWED_OPS = frozenset(
     """Abs Add And Cast Ceil Clip Concat Constant Conv Cos CumSum Div Elu Equal Erf Exp Floor GRU Gather Gelu Gemm
     Greater GreaterOrEqual HardSigmoid Identity If LSTM LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or
-    PRelu Pow RNN Reciprocal ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape Round Scan ScatterElements Shape Sigmoid
-    Sign Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where""".split()
+    PRelu Pow RNN Reciprocal ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape Round Scan ScatterElements Shape
+    Sigmoid Sign Sin Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
+    Where""".split()
 )
-"""Standard operators a clone may use: arithmetic, shaping, recurrence over the block. No Loop, randomness, I/O, and
-none that makes a size out of a value (ConstantOfShape, Expand, Tile, Range, Pad ...)."""
+"""Standard operators a clone may use: arithmetic, shaping, recurrence over the block, a choice of branch. No Loop,
+randomness, I/O, and none that makes a size out of a value (ConstantOfShape, Expand, Tile, Range, Pad ...)."""
 
 _SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"\xff\xfb")
 
