@@ -308,7 +308,7 @@ def test_real_recordings_are_judged_rightly(shared_data, name, part):
     figures = report.as_dict()
     assert report.verdict in verdicts, report.verdict_text
     assert caveats <= topics(report, "caveat"), report.verdict_text
-    assert topics(report, "caveat") <= caveats | {"jump", "drift", "lag_confidence", "time_varying"}
+    assert topics(report, "caveat") <= caveats | {"jump", "drift", "lag_confidence", "hum"}
     assert figures["lag_samples"] == pytest.approx(lag, abs=30.0 if name == "akai_tape" else 1.0)
     assert figures["polarity"] == polarity
     assert figures["time_varying"] is (name in ("smallstone_A", "donner_flanger"))
