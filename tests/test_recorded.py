@@ -106,11 +106,13 @@ def test_other_rates_depths_and_lengths(folder):
     write("out.flac", wet, RATE * 3 // 2, "PCM_24")
     found = read(Take(Path("in.wav"), Path("out.flac")), sample_rate=48_000)
     assert found.training.sample_rate == found.validation.sample_rate == 48_000
-    assert found.alignment["latency_removed_samples"] == pytest.approx(480, abs=0.1)
-    assert found.alignment["latency_removed_ms"] == pytest.approx(10.0, abs=0.01)
-    n = 4800
+    assert found.alignment["lag_samples"] == pytest.approx(480, abs=0.1)
+    removed = found.alignment["latency_removed_samples"]
+    assert 476 <= removed <= 480.1  # where it is not sure, whole samples are left in
+    assert found.alignment["latency_removed_ms"] == pytest.approx(removed / 48)
+    n, left = 4800, round(480 - removed)
     for pair in (found.training, found.validation):
-        assert esr_db(pair.wet[:, n:-n], -0.5 * pair.dry[:, n:-n]) < -40
+        assert esr_db(pair.wet[:, n + left : left - n], -0.5 * pair.dry[:, n:-n]) < -35
 
 
 def test_a_clock_that_drifts_is_resampled(folder, rng):

@@ -37,7 +37,7 @@ def run_training(request: TrainRequest) -> None:
     with console.status(f"looking at {plan.reference.expression}"):
         material = plan.reference.material(plan.recipe, plan.sample_rate, plan.channels)
     training, validation, notes = material.training, material.validation, list(material.notes)
-    plan, said = _stopping_at_noise(plan, material)
+    plan, said = stopping_at_noise(plan, material)
     recipe = plan.recipe
     for note in notes + said:
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
@@ -103,7 +103,7 @@ def run_training(request: TrainRequest) -> None:
     _report(request, plan, material, run, result, written, time.perf_counter() - began)
 
 
-def _stopping_at_noise(plan: Plan, material: Material) -> tuple[Plan, list[str]]:
+def stopping_at_noise(plan: Plan, material: Material) -> tuple[Plan, list[str]]:
     """Training ends where only the recording's noise is left to learn, unless the user chose another end."""
     floor_db = material.floor_db
     if floor_db is None or plan.own_target or floor_db <= plan.recipe.target_esr_db:
