@@ -156,6 +156,20 @@ def test_a_reverb_that_adds_its_inputs_up_needs_one_delay_line(tmp_path, rng):
     assert_allclose(out, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
 
 
+def test_measured_responses_that_almost_agree_share_a_delay_line_on_request(rng):
+    late = responses_of(rng, 2, 1, 9000).repeat(2, axis=1)
+    measured = late + 1e-3 * responses_of(rng, 2, 2, 9000)  # 60 dB below
+    mix, _ = shared_inputs(measured)
+    assert mix is None
+    mix, rest = shared_inputs(measured, -50.0)
+    assert mix.shape == (1, 2)
+    error = np.einsum("ort,ri->oit", rest, mix) - measured
+    assert 1e-8 < (error**2).sum() / (measured**2).sum() < 2e-6
+    graph = StreamingGraph(2)
+    graph.output(convolve(graph, "audio", measured, mix_floor_db=-50.0), 2)
+    assert shapes_of(graph.model())[0]["state.tail.ring.in_place"][2] == 1
+
+
 def test_inputs_with_tails_of_their_own_keep_their_delay_lines(rng):
     mix, rest = shared_inputs(responses_of(rng, 2, 2, 3000))
     assert mix is None

@@ -43,13 +43,19 @@ NEVER = 2 * FRAME
 """A position that no frame has."""
 STRIDE = 8
 """Outputs that the head computes from one window: a ``Conv`` of few channels wastes most of a processor's width."""
-RANK_FLOOR = 10 ** (-100 / 20)
-"""A mix of the inputs whose tail is below this, against the loudest one, is left out."""
+MIX_FLOOR_DB = -100.0
 
 Responses = npt.NDArray[np.floating[Any]]
 
 
-def convolve(graph: StreamingGraph, signal: str, responses: Responses, *, name: str = "tail") -> str:
+def convolve(
+    graph: StreamingGraph,
+    signal: str,
+    responses: Responses,
+    *,
+    name: str = "tail",
+    mix_floor_db: float = MIX_FLOOR_DB,
+) -> str:
     """Convolve ``(channels_in, T)`` with a response for each pair of channels: ``(channels_out, T)``.
 
     Causal and without latency, for any T; the states are zero when fresh.
@@ -63,6 +69,10 @@ def convolve(graph: StreamingGraph, signal: str, responses: Responses, *, name: 
         Impulse responses; tap 0 acts at once.
     name : str
         Prefix of the states.
+    mix_floor_db : float
+        A mix of the inputs whose late responses lie this far below those of the loudest mix is left out (see
+        `shared_inputs`); -100 dB is below what float32 resolves of them. Responses that were measured seldom agree that
+        well: give the error that they are known to have.
 
     Raises
     ------
@@ -78,10 +88,12 @@ def convolve(graph: StreamingGraph, signal: str, responses: Responses, *, name: 
     if length <= HEAD:
         heard = graph.with_history(signal, length - 1, channels=into, name=f"{name}.heard")
         return _Head(graph, taps).output(heard, graph.length(signal))
-    return _Partitioned(graph, signal, taps, name).output()
+    return _Partitioned(graph, signal, taps, name, mix_floor_db).output()
 
 
-def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64]]:
+def shared_inputs(
+    responses: Responses, floor_db: float = MIX_FLOOR_DB
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64]]:
     """Split responses into a mix of the inputs and fewer responses to it, where there are fewer.
 
     Many reverbs add their inputs up before the late part; then one delay line serves all of them.
@@ -95,7 +107,7 @@ def shared_inputs(responses: Responses) -> tuple[npt.NDArray[np.float64] | None,
     out, into, taps = responses.shape
     rows = np.asarray(responses, dtype=np.float64).transpose(0, 2, 1).reshape(out * taps, into)
     energies, basis = np.linalg.eigh(rows.T @ rows)
-    kept = basis[:, energies > max(energies[-1], 1e-300) * RANK_FLOOR**2]
+    kept = basis[:, energies > max(energies[-1], 1e-300) * 10 ** (floor_db / 10)]
     if kept.shape[1] in (0, into):
         return None, np.asarray(responses, dtype=np.float64)
     return kept.T, np.ascontiguousarray((rows @ kept).reshape(out, taps, -1).transpose(0, 2, 1))
@@ -154,7 +166,7 @@ class _Partitioned:
     Shapes: I inputs, R inputs of the tail, O outputs, P partitions, K bins, F frames that a block finishes.
     """
 
-    def __init__(self, graph: StreamingGraph, signal: str, taps: Responses, name: str) -> None:
+    def __init__(self, graph: StreamingGraph, signal: str, taps: Responses, name: str, floor_db: float) -> None:
         self.graph, self.signal, self.name = graph, signal, name
         self.outs, self.channels_in = taps.shape[:2]
         self.heard = self.late = graph.with_history(signal, HEAD, channels=self.channels_in, name=f"{name}.heard")
@@ -162,7 +174,7 @@ class _Partitioned:
         self.bins = self.fourier.bins
         self.head = _Head(graph, np.pad(taps[:, :, :HEAD], ((0, 0), (0, 0), (0, 1))))  # as many taps as are heard
         self.head_weights = self._weights(taps[:, :, :HEAD])
-        mix, rest = shared_inputs(taps[:, :, HEAD:])
+        mix, rest = shared_inputs(taps[:, :, HEAD:], floor_db)
         self.mixes = mix is not None
         if mix is not None:
             mixed = str(graph.op("MatMul", graph.const(mix, "mix"), signal))
