@@ -15,9 +15,11 @@ _Array = npt.NDArray[np.float64]
 WINDOW_S, HOP_S = 0.5, 0.25
 SIDE = 6
 """Windows on either side of a step."""
+WIDE = 4 * SIDE
+"""Over so many windows each side keeps its lag."""
 REACH = 4096
 """Largest step that is looked for, in samples."""
-CLEARLY = 1.6
+CLEARLY = 2.0
 """How much better each side must fit its own lag."""
 
 
@@ -48,6 +50,10 @@ def lag_jumps(dry: _Sound, wet: _Sound, sample_rate: int) -> list[tuple[float, f
         first, second = int(np.argmax(before)), int(np.argmax(after))
         if abs(first - second) < 2:
             continue
+        earlier = np.abs(totals[k] - totals[max(0, k - WIDE)])
+        later = np.abs(totals[min(k + WIDE, totals.shape[0] - 1)] - totals[k])
+        if abs(int(np.argmax(earlier)) - first) > 1 or abs(int(np.argmax(later)) - second) > 1:
+            continue  # it does not stay there
         ratio = min(_stands_out(before, first, second), _stands_out(after, second, first))
         if ratio > CLEARLY:
             steps[min(k, steps.shape[0] - 1)], sizes[min(k, steps.shape[0] - 1)] = ratio, second - first
@@ -63,7 +69,7 @@ def _stands_out(curve: _Array, own: int, other: int) -> float:
     """How much higher a curve is at one lag than near the other, above what it is everywhere."""
     floor = float(np.quantile(curve, 0.95))
     near = float(curve[max(0, other - 1) : other + 2].max())
-    if curve[own] < 3.5 * floor:  # no clear lag at all
+    if floor <= 0.0 or curve[own] < 3.5 * floor:  # silence, or no clear lag
         return 0.0
     return float(curve[own]) / max(near, floor)
 
