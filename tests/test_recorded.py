@@ -106,7 +106,7 @@ def test_other_rates_depths_and_lengths(folder):
     write("out.flac", wet, RATE * 3 // 2, "PCM_24")
     found = read(Take(Path("in.wav"), Path("out.flac")), sample_rate=48_000)
     assert found.training.sample_rate == found.validation.sample_rate == 48_000
-    assert found.alignment["lag_samples"] == pytest.approx(480, abs=0.1)
+    assert found.alignment["lag_samples"] == pytest.approx(480, abs=2)
     removed = found.alignment["latency_removed_samples"]
     assert 476 <= removed <= 480.1  # where it is not sure, whole samples are left in
     assert found.alignment["latency_removed_ms"] == pytest.approx(removed / 48)
