@@ -54,6 +54,8 @@ def lag_jumps(dry: _Sound, wet: _Sound, sample_rate: int) -> list[tuple[float, f
         later = np.abs(totals[min(k + WIDE, totals.shape[0] - 1)] - totals[k])
         if abs(int(np.argmax(earlier)) - first) > 1 or abs(int(np.argmax(later)) - second) > 1:
             continue  # it does not stay there
+        if abs(first - second) < 0.5 * np.count_nonzero(later > 0.5 * later.max()):
+            continue  # too dull to tell
         ratio = min(_stands_out(before, first, second), _stands_out(after, second, first))
         if ratio > CLEARLY:
             steps[min(k, steps.shape[0] - 1)], sizes[min(k, steps.shape[0] - 1)] = ratio, second - first
@@ -69,7 +71,7 @@ def _stands_out(curve: _Array, own: int, other: int) -> float:
     """How much higher a curve is at one lag than near the other, above what it is everywhere."""
     floor = float(np.quantile(curve, 0.95))
     near = float(curve[max(0, other - 1) : other + 2].max())
-    if floor <= 0.0 or curve[own] < 3.5 * floor:  # silence, or no clear lag
+    if floor <= 0.0 or curve[own] < 5.0 * floor:  # silence, or no clear lag
         return 0.0
     return float(curve[own]) / max(near, floor)
 
