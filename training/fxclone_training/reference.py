@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from fxclone.alignment import align_pair
 from fxclone.effects import Effect, effect
-from fxclone.errors import FxcloneError, UsageError
+from fxclone.errors import FxcloneError
 from fxclone.pairs import Pair, training_and_validation
 from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import ROLES, Take
@@ -25,6 +28,8 @@ CHECKED = ("verdict", "best_esr_db", "noise_floor_db", "linear_coherence", "time
 """What the metadata say of a check."""
 LAYOUTS = {"mono": (1, 1), "mono-stereo": (1, 2), "stereo": (2, 2)}
 """Channels in and out."""
+CERTAIN_SAMPLES = 0.1
+"""By so much a confident lag may be off."""
 MOST_ROWS = 32
 """So many takes are described in the clone file."""
 
@@ -110,8 +115,23 @@ class EffectReference:
                 dry=self.dry or None,
                 mix_generated=not self.only_dry,
             )
-        notes = (*(str(entry.message) for entry in caught), *training.notes, *self._notes(sample_rate, channels_out))
-        return Material(training, validation, notes, self.effect.latency_samples(sample_rate))
+        if channels == "auto" and channels_out > 1 and all(map(_same_on_both_sides, (training, validation))):
+            training, validation, channels_out = _left(training), _left(validation), 1
+        examined = self.effect.examine(sample_rate)
+        late = self.effect.latency_samples(sample_rate)
+        removed = late if late and _is_late_by(late, training) else 0
+        if removed:
+            training, validation = _without_latency(training, removed), _without_latency(validation, removed)
+        notes = (
+            *(str(entry.message) for entry in caught),
+            *training.notes,
+            *self._notes(channels_out),
+            *_latency_notes(self.effect.name, late, removed, sample_rate),
+            *(note for one in examined for note in one.notes()),
+        )
+        facts: dict[str, Any] = {"examined": [one.as_dict() for one in examined]} if examined else {}
+        facts |= {"latency_removed_samples": removed} if removed else {}
+        return Material(training, validation, notes, late - removed, facts=facts)
 
     def _layout(self, channels: str, recipe: Recipe) -> tuple[int, int]:
         """Channels in and out: as asked; by itself, what is stereo is heard in stereo by a mono instrument."""
@@ -120,7 +140,7 @@ class EffectReference:
         wide = self.effect.stereo and not self.effect.time_varying and recipe.family != "ar"
         return LAYOUTS["mono-stereo" if wide and (self.effect.max_channels or 2) > 1 else "mono"]
 
-    def _notes(self, sample_rate: int, channels_out: int) -> list[str]:
+    def _notes(self, channels_out: int) -> list[str]:
         effect, notes = self.effect, []
         if effect.time_varying:
             notes.append(
@@ -128,9 +148,6 @@ class EffectReference:
             )
         if effect.stereo and channels_out == 1:
             notes.append(f"{effect.name} has a stereo image; this clone is mono")
-        latency = effect.latency_samples(sample_rate)
-        if latency:
-            notes.append(f"{effect.name} is {latency} samples late; the clone will be as late")
         return notes
 
     def stored(self) -> dict[str, Any]:
@@ -140,6 +157,33 @@ class EffectReference:
     def provenance(self) -> dict[str, Any]:
         """As stored, without folders."""
         return {**self.stored(), "dry": [Path(path).name for path in self.dry]}
+
+
+def _is_late_by(samples: int, pair: Pair) -> bool:
+    """Whether the sound shows what the effect says: only then is it safe to take the latency out."""
+    found = align_pair(pair.dry, pair.wet, pair.sample_rate)
+    return found.confident and found.lag_samples >= samples - CERTAIN_SAMPLES
+
+
+def _without_latency(pair: Pair, samples: int) -> Pair:
+    return replace(pair, dry=pair.dry[:, : pair.samples - samples], wet=pair.wet[:, samples:])
+
+
+def _latency_notes(name: str, late: int, removed: int, sample_rate: int) -> list[str]:
+    if not late:
+        return []
+    ms = 1e3 * late / sample_rate
+    if removed:
+        return [f"{name} is {late} samples ({ms:.1f} ms) late; the clone plays without that delay"]
+    return [f"{name} is {late} samples ({ms:.1f} ms) late; the clone will be as late"]
+
+
+def _same_on_both_sides(pair: Pair) -> bool:
+    return bool(np.array_equal(pair.wet[0], pair.wet[1]))
+
+
+def _left(pair: Pair) -> Pair:
+    return replace(pair, wet=pair.wet[:1])
 
 
 @dataclass(frozen=True)
