@@ -7,17 +7,19 @@ import math
 import numpy as np
 import torch
 
-from fxclone.audio import Audio
 from fxclone.files import resample
+from fxclone.pairs import Pair
 from fxclone_training import ar_stages, tail_stages
 from fxclone_training.grow import linear_stage
 from fxclone_training.session import Session
 from fxclone_training.tail import Tail
+from fxclone_training.tail_front import curve_then_response_db
 from fxclone_training.tail_identify import identify
-from fxclone_training.tail_length import LINEAR_DB, SHORT_S, linearity
+from fxclone_training.tail_length import LINEAR_DB, SHORT_S
 
-LOOK_S, LOOK_HZ = 20.0, 12_000
-"""How much of the pair is looked at, and at which rate: a tail shows below 6 kHz too, in a tenth of the time."""
+CURVE_S, CURVE_HZ = 6.0, 24_000
+"""How much of the pair, and at which rate, a first curve and response are fitted to: half a second of work."""
+SOME_COPY_DB = -10.0
 FULLY_LINEAR_DB = -60.0
 """A linear `ar` model this good needs no response."""
 WORTH_DB = 6.0
@@ -28,7 +30,7 @@ def train(session: Session, start: None, device: torch.device) -> str:
     """Choose a family and run its stages, telling the user what was found; returns why training ended."""
     pair = session.training
     session.stage = "looking"
-    found = linearity(_look(pair.dry, pair.sample_rate), _look(pair.wet, pair.sample_rate), LOOK_HZ)
+    found = tail_stages.look_at(pair)
     channels = pair.dry.shape[0], pair.wet.shape[0]
     session.findings["auto"] = {"kind": found.kind, "long_db": found.long_db, "short_db": found.short_db}
     if found.kind != "short":
@@ -36,23 +38,44 @@ def train(session: Session, start: None, device: torch.device) -> str:
             f"it rings: a response of {found.tail_s:.1f} s explains sound to {found.long_db:.0f} dB, one of "
             f"{1e3 * SHORT_S:.0f} ms to {found.short_db:.0f} dB; family tail"
         )
-        return tail_stages.train(session, None, device)
+        return tail_stages.train(session, None, device, found)
     if channels != (1, 1):
         session.tell(f"no long tail, {channels[0]} channels in, {channels[1]} out: family tail, with short responses")
-        return tail_stages.train(session, None, device)
-    if found.short_db <= LINEAR_DB and session.recipe.m is None:
+        return tail_stages.train(session, None, device, found)
+    if session.recipe.m is not None:
+        return ar_stages.train(session, None, device)
+    if found.short_db <= LINEAR_DB:
         linear_stage(session)
         if session.best_esr_db > FULLY_LINEAR_DB and _response_is_better(session):
             session.tell(f"it is linear, and a response of {1e3 * SHORT_S:.0f} ms does it best; family tail")
-            return tail_stages.train(session, None, device)
+            return tail_stages.train(session, None, device, found)
+        return ar_stages.train(session, None, device)
+    curve_db, both_db = _curve_and_response(pair)
+    session.findings["auto"] |= {"curve_db": curve_db, "curve_then_response_db": both_db}
+    if both_db <= min(SOME_COPY_DB, curve_db - WORTH_DB):
+        session.tell(
+            f"a curve and a response of {1e3 * SHORT_S:.0f} ms behind it explain it to {both_db:.0f} dB at first "
+            f"sight, a curve alone to {curve_db:.0f} dB; family tail"
+        )
+        ended = tail_stages.front_and_tail(session, round(SHORT_S * pair.sample_rate))
+        if session.best_esr_db <= SOME_COPY_DB:
+            return ended
+        session.tell("at second sight that is not it; family ar")
     return ar_stages.train(session, None, device)
 
 
-def _look(sound: Audio, sample_rate: int) -> Audio:
-    """A stretch from the middle, at a low rate."""
-    samples = min(sound.shape[1], round(LOOK_S * sample_rate))
-    first = (sound.shape[1] - samples) // 2
-    return np.ascontiguousarray(resample(sound[:, first : first + samples], sample_rate, LOOK_HZ))
+def _curve_and_response(pair: Pair) -> tuple[float, float]:
+    """ESR of a curve alone (and a response of a third of a millisecond), and of one with a response, at first sight."""
+    samples = min(pair.samples, round(CURVE_S * pair.sample_rate))
+    first = (pair.samples - samples) // 2
+    dry, wet = (
+        np.ascontiguousarray(resample(sound[:, first : first + samples], pair.sample_rate, CURVE_HZ))
+        for sound in (pair.dry, pair.wet)
+    )
+    alone, both = (
+        curve_then_response_db(dry, wet, max(1, round(length_s * CURVE_HZ)), CURVE_HZ) for length_s in (3e-4, SHORT_S)
+    )
+    return alone, both
 
 
 def _response_is_better(session: Session) -> bool:

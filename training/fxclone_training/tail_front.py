@@ -44,6 +44,7 @@ WINDOWS = (1, 4, 16, 32)
 """Inputs that the front sees, tried in this order while a larger one helps."""
 WORTH_DB = 0.7
 STEPS = 40
+HELD_BACK = 0.15
 BETWEEN_ITERATIONS = 12
 BETWEEN_RIDGE = 1e-3
 """Of the sound between, relative to the tail's mean power gain: deeper notches of the tail are left to the front."""
@@ -78,7 +79,7 @@ def fit_front_and_tail(
     sample_rate: int,
     *,
     width: int = 16,
-    held_back: float = 0.15,
+    held_back: float = HELD_BACK,
     target_db: float = -60.0,
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
@@ -134,6 +135,21 @@ def fit_front_and_tail(
         raise FxcloneError("no front before the tail gave a finite sound; check the pair for wrong channels")
     front, tail = search.best
     return FrontFit(front, tail, search.best_db, search.log)
+
+
+def curve_then_response_db(dry: Audio, wet: Audio, taps: int, sample_rate: int) -> float:
+    """How well a sum of curves and a response behind it explain a pair: ESR on its end, in dB. Quick, for a first look.
+
+    Parameters
+    ----------
+    dry : ndarray [shape=(1, samples)]
+    wet : ndarray [shape=(channels out, samples)]
+    taps, sample_rate : int
+        As for `fit_front_and_tail`.
+    """
+    search = _Search(dry, wet, taps, sample_rate, HELD_BACK, 0, lambda: False, None)
+    search.curves()
+    return search.log[-1][1]
 
 
 class _Search:

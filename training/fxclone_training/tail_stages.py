@@ -6,28 +6,46 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
+from fxclone.files import resample
+from fxclone.pairs import Pair
 from fxclone_training.session import Finished, Session
 from fxclone_training.tail import Tail
 from fxclone_training.tail_delay import EXPLAINED_DB, search_delay
 from fxclone_training.tail_front import fit_front_and_tail
 from fxclone_training.tail_identify import identify
-from fxclone_training.tail_length import LINEAR_DB, choose_length
+from fxclone_training.tail_length import LINEAR_DB, LongLinear, choose_length, driven, linearity
 
 AS_GOOD_DB = 1.0
 """Delay lines may be this much worse than a response that costs a thousand times as many weights."""
+LOOK_S, LOOK_HZ = 20.0, 12_000
+"""How much of the pair is looked at, and at which rate: a tail shows below 6 kHz too, in a tenth of the time."""
 
 
-def train(session: Session, start: Tail | None, device: torch.device) -> str:
-    """Run the stages; returns why training ended."""
-    training, recipe = session.training, session.recipe
+def look_at(pair: Pair) -> LongLinear:
+    """What responses explain of a stretch from the middle, at a low rate: a second of work."""
+    samples = min(pair.samples, round(LOOK_S * pair.sample_rate))
+    first = (pair.samples - samples) // 2
+    dry, wet = (
+        np.ascontiguousarray(resample(sound[:, first : first + samples], pair.sample_rate, LOOK_HZ))
+        for sound in (pair.dry, pair.wet)
+    )
+    return linearity(dry, wet, LOOK_HZ)
+
+
+def train(session: Session, start: Tail | None, device: torch.device, found: LongLinear | None = None) -> str:
+    """Run the stages; returns why training ended. ``found`` is what `look_at` says, if somebody has looked."""
+    training = session.training
     if start is not None:
         session.stage = "resumed"
         session.judge(start, loss_db=math.nan, sigma=0.0)
     session.stage = "tail length"
     session.spend()
-    length = choose_length(training.dry, training.wet, training.sample_rate, tail_s=recipe.tail_s)
+    found = found or look_at(training)
+    heard = driven(training.dry, found.drive)  # through a curve, where that is needed to see the tail behind it
+    length = choose_length(heard, training.wet, training.sample_rate, tail_s=session.recipe.tail_s)
     session.findings["tail"] = {
         "tail_s": length.tail_s,
         "noise_floor_db": length.noise_floor_db,
@@ -39,32 +57,44 @@ def train(session: Session, start: Tail | None, device: torch.device) -> str:
         f"responses of {length.tail_s:.2f} s ({length.reason}){decay}; a long response leaves "
         f"{length.noise_floor_db:.0f} dB unexplained"
     )
+    ended = _responses(session, length.taps)
+    if ended:
+        return ended
+    session.tell("no response alone explains it: looking for a curve before the tail")
+    return front_and_tail(session, length.taps)
+
+
+def _responses(session: Session, taps: int) -> str:
+    """Responses alone, and echoes; why they are all that is needed, or nothing."""
+    training = session.training
     session.stage = "least squares"
     session.spend()
-    fit = identify(training.dry, training.wet, length.taps, should_stop=session.is_over)
+    fit = identify(training.dry, training.wet, taps, should_stop=session.is_over)
     linear_db = session.judge(Tail(fit.responses), loss_db=fit.residual_db, sigma=0.0)
     session.stage = "echoes"
-    session.spend()
     echoes = search_delay(training.dry, training.wet, fit.responses, fit.residual_db, training.sample_rate)
-    if echoes is not None:
+    if echoes is not None and echoes.lines:
         model = Tail(echoes.direct, lines=echoes.lines)
         esr_db = session.judge(model, loss_db=echoes.explained_db, sigma=0.0)
-        if esr_db <= max(linear_db + AS_GOOD_DB, EXPLAINED_DB):
+        if esr_db <= EXPLAINED_DB or esr_db <= min(linear_db + AS_GOOD_DB, LINEAR_DB):
             session.prefer(model, esr_db)
             session.tell(f"echoes: {len(echoes.lines)} delay lines with {echoes.weights} weights do it")
             return "delay lines are as good as a response"
-    if min(linear_db, session.best_esr_db) <= LINEAR_DB:
-        return "the responses are found"
-    if session.training.dry.shape[0] != 1:
+    return "the responses are found" if linear_db <= LINEAR_DB else ""
+
+
+def front_and_tail(session: Session, taps: int) -> str:
+    """A curve before the responses, in turns with them; returns why training ended."""
+    training, recipe = session.training, session.recipe
+    if training.dry.shape[0] != 1:
         session.tell("it is not linear, and a front before a tail is mono: use --channels mono-stereo for that")
         return "the responses are found"
     session.stage = "front and tail"
     session.spend()
-    session.tell("no response alone explains it: looking for a curve before the tail")
     both = fit_front_and_tail(
         training.dry,
         training.wet,
-        length.taps,
+        taps,
         training.sample_rate,
         width=recipe.width,
         target_db=recipe.target_esr_db,
