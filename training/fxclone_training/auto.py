@@ -20,6 +20,8 @@ from fxclone_training.tail_length import LINEAR_DB, SHORT_S
 CURVE_S, CURVE_HZ = 6.0, 24_000
 """How much of the pair, and at which rate, a first curve and response are fitted to: half a second of work."""
 SOME_COPY_DB = -10.0
+SMALL = 32
+"""Inputs of a linear `ar` model that is worth trying before a response, which takes a second."""
 FULLY_LINEAR_DB = -60.0
 """A linear `ar` model this good needs no response."""
 WORTH_DB = 6.0
@@ -45,7 +47,7 @@ def train(session: Session, start: None, device: torch.device) -> str:
     if session.recipe.m is not None:
         return ar_stages.train(session, None, device)
     if found.short_db <= LINEAR_DB:
-        linear_stage(session)
+        linear_stage(session, largest=SMALL)
         if session.best_esr_db > FULLY_LINEAR_DB and _response_is_better(session):
             session.tell(f"it is linear, and a response of {1e3 * SHORT_S:.0f} ms does it best; family tail")
             return tail_stages.train(session, None, device, found)

@@ -91,7 +91,7 @@ def grow(session: Session, start: Ar | None = None) -> Ar:
     return best
 
 
-def linear_stage(session: Session) -> None:
+def linear_stage(session: Session, *, largest: int = LINEAR_SIZES[-1]) -> None:
     """Stage zero: is the effect linear? Least squares alone, at several windows and feedback noises.
 
     Filters and tone controls end here, at the target, with a model that needs no hidden units at all.
@@ -102,7 +102,7 @@ def linear_stage(session: Session) -> None:
     session.judge(first, loss_db=linear_start(first, source, 0.03), sigma=0.03)
     if linear_start(_silent(session, 32), source, 1e-4) > NOT_LINEAR_DB:
         return
-    for m in LINEAR_SIZES if recipe.m is None else (recipe.m,):
+    for m in [size for size in LINEAR_SIZES if size <= largest] if recipe.m is None else (recipe.m,):
         model = _silent(session, m)
         for look in range(ANNEAL_LOOKS if model.config.taps_y else 1):
             session.spend()

@@ -176,6 +176,7 @@ def _report(
         "metrics": clone.meta.metrics,
         "certificate": clone.meta.certificate,
         **material.facts,
+        **result.findings,
     }
     if request.as_json:
         sys.stdout.write(json.dumps(facts, allow_nan=False) + "\n")
