@@ -51,7 +51,7 @@ def test_auto_finds_echoes():
     result = trained("delay(delay_seconds=0.15, feedback=0.5, mix=0.5)")
     assert isinstance(result.model, Tail)
     assert result.model.parameter_count < 200
-    assert result.model.lines[0].delay_samples == round(0.15 * RATE)
+    assert abs(result.model.lines[0].delay_samples - 0.15 * RATE) <= 64  # a filter may hold a part of the delay
     assert result.esr_db < -80
 
 
