@@ -240,6 +240,20 @@ class Clone:
         finally:
             self._lanes, self._channels, self._max_block = lanes, channels, limit
 
+    def another(self) -> Clone:
+        """A clone of its own state, to be prepared, that shares the loaded file: no second copy of the weights."""
+        return Clone(self.session, self.meta, name=self.file_name, ops=self.ops)
+
+    @property
+    def state_bytes(self) -> int:
+        """How much one lane remembers."""
+        return sum(4 * math.prod(shape) for shape in self._state_shapes.values())
+
+    def go_on_from(self, other: Clone) -> None:
+        """Take over what another clone of the same file, prepared for as many channels, remembers now; it is copied."""
+        for lane, heard in zip(self._lanes, other._lanes, strict=True):
+            lane.load(heard.state())
+
     def self_test_error(self) -> float:
         """Largest difference between the stored test output and what the file gives now, in full scale."""
         test = self.meta.self_test

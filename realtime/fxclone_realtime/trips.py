@@ -1,54 +1,5 @@
-"""What the stability monitor has to tell."""
+"""What the stability monitor has to tell; it lives in `fxclone.stability`, where rendering can reach it too."""
 
-from __future__ import annotations
+from fxclone.stability.trips import MOST_TRIPS, MonitorStatus, Trip
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
-
-MOST_TRIPS = 200
-"""Trips kept with their details; later ones are only counted, so that a long night needs no more memory."""
-
-
-@dataclass(frozen=True)
-class Trip:
-    """One time that the monitor stepped in."""
-
-    time_s: float
-    """Seconds of sound before the block in which it happened."""
-    what: str
-    numbers: dict[str, float]
-    action: str
-
-    def __str__(self) -> str:
-        shown = ", ".join(f"{name} {value:g}" for name, value in self.numbers.items())
-        return f"at {self.time_s:.2f} s: {self.what} ({shown}): {self.action}"
-
-
-@dataclass
-class MonitorStatus:
-    """Everything that happened so far. Falsy while all is well."""
-
-    samples: int = 0
-    trips: list[Trip] = field(default_factory=list)
-    trip_count: int = 0
-    bypassed: bool = False
-    """Whether the dry sound plays instead, now."""
-    recoveries: int = 0
-
-    def __bool__(self) -> bool:
-        return self.trip_count > 0
-
-    def __str__(self) -> str:
-        if not self:
-            return "no trips"
-        return "; ".join(str(trip) for trip in self.trips)
-
-    def add(self, trip: Trip) -> None:
-        """Count a trip and keep it if there is room."""
-        self.trip_count += 1
-        if len(self.trips) < MOST_TRIPS:
-            self.trips.append(trip)
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """The kept trips as plain dictionaries, for JSON."""
-        return [asdict(trip) for trip in self.trips]
+__all__ = ["MOST_TRIPS", "MonitorStatus", "Trip"]

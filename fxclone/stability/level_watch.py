@@ -1,0 +1,157 @@
+"""Watches the level of an output, block by block: not a number, too loud, DC, and sound that goes on in silence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fxclone.audio import Audio
+from fxclone.stability.known import Known
+from fxclone.stability.trips import Fault, told_db
+
+LEVEL_LIMIT = 4.0
+"""Loudest output taken as normal when nothing is known from training: +12 dBFS."""
+LEVEL_MARGIN = 4.0
+"""12 dB above the loudest output that training saw."""
+TAIL_MARGIN = 2.0
+"""6 dB more where a tail of seconds adds up what is held longer than any tone in training."""
+LONG_TAIL_S = 4.0
+SILENT_INPUT = 1e-4  # -80 dBFS
+RINGING_OUTPUT = 1e-3  # -60 dBFS
+REST_MARGIN = 2.0  # a hum that the clone always had may be twice as loud before it is a ringing
+LARGEST_GAIN = 1e3  # 60 dB: a high-gain amp may make its input's hiss this much louder without ringing
+SILENCE_GRACE_S = 0.5
+RINGING_S = 0.5
+RINGING_TAIL_SHARE = 0.1  # of a long tail: longer than the gap between two echoes, and a tail loses 6 dB in it
+RINGING_DECAY = 0.84  # what has lost 1.5 dB from one such time to the next is a tail, not a ringing
+DC_LIMIT = 0.05  # -26 dBFS
+DC_GAIN = 40.0  # a long reverb may make its input's DC so much larger
+DC_TIME_CONSTANT_S = 0.25
+DC_S = 0.5
+MAKES_DC = 0.01
+"""An effect whose wet sound in training had this mean makes DC out of playing, as a rectifier does."""
+
+
+class LevelWatch:
+    """Says what is wrong with the level of a block of output, if anything is.
+
+    Parameters
+    ----------
+    known : Known
+    sample_rate : float
+        In Hz.
+    heard_for : int
+        Samples for which an input may go on being heard: latency and tail.
+    tail : int
+        The tail alone.
+    channels_in, channels_out, max_block : int
+    """
+
+    def __init__(
+        self,
+        known: Known,
+        sample_rate: float,
+        heard_for: int,
+        tail: int,
+        channels_in: int,
+        channels_out: int,
+        max_block: int,
+    ) -> None:
+        self._rate = sample_rate
+        self._trained_dry = min(1.0, max(1e-3, known.dry_peak if known.dry_peak is not None else 1.0))
+        wet_peak = known.wet_peak
+        limit = LEVEL_LIMIT if wet_peak is None else max(1.0, LEVEL_MARGIN * wet_peak)
+        tail_s = tail / sample_rate
+        self._limit = limit * min(TAIL_MARGIN, max(1.0, TAIL_MARGIN * math.sqrt(tail_s / LONG_TAIL_S)))
+        self._dc_limit = DC_LIMIT + 2.0 * known.wet_dc
+        # An effect that makes DC makes as much as it is loud, while it is played.
+        self._dc_of_dry = (wet_peak or 1.0) / self._trained_dry if known.wet_dc > MAKES_DC else 0.0
+        self._ringing = max(RINGING_OUTPUT, REST_MARGIN * known.rest_peak)
+        # The dry level is held for as long as it may still be heard in the output.
+        self._dry_fall = -1.0 / (sample_rate + heard_for)
+        self._quiet_after = heard_for + SILENCE_GRACE_S * sample_rate
+        self._ringing_window = max(RINGING_S * sample_rate, RINGING_TAIL_SHARE * tail)
+        self._magnitude = np.zeros((channels_out, max_block), dtype=np.float32)
+        self._wet_mean = np.zeros(channels_out)
+        self._dry_mean = np.zeros(channels_in)
+        self.dry_level = self._dry_dc = self._wet_power = self._hiss = self._rings = 0.0
+        self._rang = math.inf
+        self._silent = self._dc_for = self._listened = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.forget()
+        self._dry_mean.fill(0.0)
+        self.dry_level = self._dry_dc = 0.0
+
+    def forget(self) -> None:
+        """Forget what was measured of the output, because the processor starts afresh."""
+        self._wet_mean.fill(0.0)
+        self._wet_power = 0.0
+        self._silent = self._dc_for = 0
+        self._listen_anew(before=math.inf)
+
+    def inspect(self, dry: Audio, dry_peak: float, wet: Audio) -> Fault | None:
+        """Return what is wrong with ``wet (channels_out, n)``, with the numbers that show it, or None.
+
+        ``dry`` is what it was made from, and its peak.
+        """
+        n = wet.shape[1]
+        self.dry_level = max(dry_peak, self.dry_level * math.exp(n * self._dry_fall))
+        magnitude = self._magnitude[:, :n]
+        np.abs(wet, out=magnitude)
+        peak = float(magnitude.max())
+        return self.unbearable(wet, peak) or self._dc(dry, wet, n) or self._goes_on(dry_peak, peak, n)
+
+    def unbearable(self, wet: Audio, peak: float | None = None) -> Fault | None:
+        """Only what needs no past: not a number, or too loud."""
+        if peak is None:
+            peak = float(np.abs(wet).max())
+        if not math.isfinite(peak):
+            return "not finite", {"bad_samples": float(wet.size - np.count_nonzero(np.isfinite(wet)))}
+        limit = self._limit * max(1.0, self.dry_level / self._trained_dry)
+        if peak > limit:
+            return "runaway level", {"peak_db": told_db(peak), "limit_db": told_db(limit)}
+        return None
+
+    def _dc(self, dry: Audio, wet: Audio, n: int) -> Fault | None:
+        weight = -math.expm1(-n / (DC_TIME_CONSTANT_S * self._rate))
+        self._wet_mean += weight * (np.add.reduce(wet, axis=1) / n - self._wet_mean)
+        self._dry_mean += weight * (np.add.reduce(dry, axis=1) / n - self._dry_mean)
+        self._wet_power += weight * (float(np.vdot(wet, wet)) / wet.size - self._wet_power)
+        dc = max(map(abs, self._wet_mean.tolist()))
+        dry_dc = max(map(abs, self._dry_mean.tolist()))
+        # Heard for as long as the tail: the mean of what fell silent may go on in it.
+        self._dry_dc = max(dry_dc, self._dry_dc * math.exp(n * self._dry_fall))
+        limit = self._dc_limit + DC_GAIN * self._dry_dc + self._dc_of_dry * self.dry_level
+        # An asymmetric distortion has some DC while it is played: only output that is mostly DC is a fault.
+        mostly_dc = dc * dc > 0.5 * self._wet_power
+        self._dc_for = self._dc_for + n if mostly_dc and dc > limit else 0
+        if self._dc_for > DC_S * self._rate:
+            return "DC", {"mean": round(dc, 4), "mean_db": told_db(dc), "limit_db": told_db(limit)}
+        return None
+
+    def _goes_on(self, dry_peak: float, wet_peak: float, n: int) -> Fault | None:
+        """After the tail, compare the peak of each window with the one before: sound that stays as loud is no tail."""
+        self._silent = self._silent + n if dry_peak < SILENT_INPUT else 0
+        if self._silent < self._quiet_after:
+            if self._listened or self._rang < math.inf:
+                self._listen_anew(before=math.inf)
+            return None
+        self._listened += n
+        self._hiss = max(self._hiss, dry_peak)
+        self._rings = max(self._rings, wet_peak)
+        if self._listened < self._ringing_window:
+            return None
+        peak, loud = self._rings, self._rings >= max(self._ringing, LARGEST_GAIN * self._hiss)
+        goes_on = loud and peak > RINGING_DECAY * self._rang
+        self._listen_anew(before=peak if loud else math.inf)
+        if not goes_on:
+            return None
+        return "output goes on in silence", {"peak_db": told_db(peak), "silent_s": round(self._silent / self._rate, 3)}
+
+    def _listen_anew(self, *, before: float) -> None:
+        self._listened = 0
+        self._hiss = self._rings = 0.0
+        self._rang = before
