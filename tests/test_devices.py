@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -166,25 +167,26 @@ def test_a_file_source_ends_in_silence_or_starts_again(rng):
     assert again.past_end == 0
 
 
-NO_PORTAUDIO = """
-import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name == "sounddevice":
-            raise OSError("PortAudio library not found")
-sys.meta_path.insert(0, Missing())
-from fxclone.cli import run
-sys.exit(run(sys.argv[1:]))
-"""
+@pytest.fixture
+def without_portaudio(tmp_path):
+    """`fxclone` where sounddevice finds no PortAudio, as its wheel for Linux does on a fresh machine."""
+    (tmp_path / "hide").mkdir()
+    (tmp_path / "hide" / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
+
+    def call(*args):
+        return subprocess.run(
+            [sys.executable, "-m", "fxclone.cli", *args],
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "hide")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
 
 
-def without_portaudio(*args):
-    return subprocess.run(
-        [sys.executable, "-c", NO_PORTAUDIO, *args], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def test_without_portaudio_it_says_how_to_get_it_and_the_null_device_works(tmp_path):
+def test_without_portaudio_it_says_how_to_get_it_and_the_null_device_works(without_portaudio, tmp_path):
     clone = str(drive_clone(tmp_path / "drive.onnx"))
     for args in (["devices"], ["play", "-m", clone]):
         refused = without_portaudio(*args)

@@ -141,7 +141,7 @@ def test_each_output_has_its_peak(rng):
 
 
 def test_xruns_are_counted_by_kind():
-    meters = Meters(TimeHistogram(1e-3))
+    meters = Meters(1e-3)
     for kind in ("late block", "late block", "input overflow"):
         meters.xrun(kind)
     assert meters.xruns == 3

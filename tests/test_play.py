@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,7 +88,8 @@ def test_a_file_is_played_to_its_end_and_what_was_heard_recorded(drive, take, tm
 def test_without_a_terminal_it_says_a_header_and_a_summary(drive, take, capsys):
     assert run(["play", "--model", drive, *NULL, "--input-file", take, "--loop", "--duration", "0.8"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) in (2, 3)  # a third says what helps, if this machine was too busy
+    lines = [line for line in lines if not line.startswith("drop-outs")]  # this machine may be busy
+    assert len(lines) == 2
     assert "48000 Hz" in lines[0]
     assert "latency" in lines[0]
     assert "Ctrl-C" in lines[0]
@@ -210,8 +212,10 @@ def test_the_live_line_appears_on_a_terminal_and_fits_80_columns(drive, take):
         os.close(parent)
         process.wait(timeout=30)
     assert process.returncode == 0
-    live = [part for part in shown.decode().split("\r\x1b[K") if part.startswith("in ")]
+    parts = re.split(r"\r|\n|\x1b\[K|\x1b\[1A", shown.decode())
+    live = [part for part in parts if part.startswith("in ")]
     assert live
-    assert all(len(line) <= 79 for line in live)
+    assert all(len(line) <= 79 for line in parts if "Hz" not in line and "played" not in line)
     assert "cpu" in live[0]
     assert "xruns" in live[0]
+    assert any("b bypass" in part and "q quit" in part for part in parts)

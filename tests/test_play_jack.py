@@ -144,7 +144,8 @@ def test_devices_lists_it_with_what_works(server):
 def test_a_device_that_is_lost_is_said_with_the_summary_and_no_hang(drive, tmp_path):
     heard = tmp_path / "heard.wav"
     with jack_server() as server:
-        player = start(server, "play", "-m", drive, "--json", "--record", str(heard))
+        args = ("--json", "--record", str(heard), "--reconnect-s", "0")
+        player = start(server, "play", "-m", drive, *args)
         try:
             new_client(server, set())
             time.sleep(0.5)

@@ -38,6 +38,16 @@ class Capacity:
         """Share of the budget that the median block takes."""
         return self.block_s / self.budget_s
 
+    def beside(self, other: Capacity) -> Capacity:
+        """Both, one after the other in each block."""
+        return Capacity(
+            self.sample_rate,
+            self.block,
+            self.block_s + other.block_s,
+            self.overhead_s + other.overhead_s,
+            self.per_sample_s + other.per_sample_s,
+        )
+
     def check(self) -> None:
         """Raise FxcloneError if this machine cannot keep up, with the numbers and what would help."""
         if self.load <= LARGEST_SHARE:
@@ -45,10 +55,11 @@ class Capacity:
         raise FxcloneError(
             f"too heavy to play on this machine: needs {1e6 * self.block_s / self.block:.1f} us per sample, "
             f"{1e6 / self.sample_rate:.1f} us are there ({1 / self.load:.2f} x real time at blocks of {self.block}, "
-            f"{self.sample_rate} Hz); {self._what_helps()}; --anyway plays regardless, `fxclone render` needs no speed"
+            f"{self.sample_rate} Hz); {self.what_helps()}; --anyway plays regardless, `fxclone render` needs no speed"
         )
 
-    def _what_helps(self) -> str:
+    def what_helps(self) -> str:
+        """The one thing that would help most, as a sentence."""
         per_sample_share = self.per_sample_s * self.sample_rate
         block = self.block
         while block < 2048:

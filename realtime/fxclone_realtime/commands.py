@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fxclone.errors import FxcloneError, UsageError
+from fxclone.errors import UsageError
 from fxclone_realtime.capture_command import capture
 
 LARGEST_BLOCK = 8192
@@ -25,7 +25,20 @@ def register(app: typer.Typer) -> None:
 
 
 def play(
-    model: Annotated[list[Path], typer.Option("--model", "-m", help="Clone to play; several run in series.")],
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", "-m", help="Clone to play; several run in series.")
+    ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option("--chain", help='Clones and effects in series: "drive.onnx > reverb(room_size=0.3)".'),
+    ] = None,
+    next_chain: Annotated[
+        list[str] | None, typer.Option("--next", help="Another clone or chain, for the key n; several in turn.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Effect to compare with, for the key a; 'original': what the clone copies."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +59,9 @@ def play(
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Start the file again at its end.")] = False,
     record: Annotated[Path | None, typer.Option("--record", "-o", help="Write what is heard to a sound file.")] = None,
+    record_dry: Annotated[
+        Path | None, typer.Option("--record-dry", help="Write what comes in to a sound file.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the recording if it exists.")] = False,
     in_gain_db: Annotated[float, typer.Option("--in-gain-db", help="Gain before the clone.")] = 0.0,
     out_gain_db: Annotated[float, typer.Option("--out-gain-db", help="Gain after the clone.")] = 0.0,
@@ -53,13 +69,24 @@ def play(
     ceiling_db: Annotated[
         float, typer.Option("--ceiling-db", help="Nothing louder than this gets out, in dBFS.")
     ] = 0.0,
+    input_dbu: Annotated[
+        float | None,
+        typer.Option("--input-dbu", help="Your interface's full scale in dBu: the clone gets the level it knows."),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option("--control", help="Read commands, one a line, from this pipe; - is standard input.")
+    ] = None,
+    reconnect_s: Annotated[
+        float | None,
+        typer.Option("--reconnect-s", help="How long to wait for a lost device.  [default: until you stop]"),
+    ] = None,
     allow_feedback: Annotated[
         bool, typer.Option("--allow-feedback", help="Play a microphone into a speaker although it may howl.")
     ] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Play even if this machine is too slow for it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end and nothing else.")] = False,
 ) -> None:
-    """Play a clone live; Ctrl-C stops."""
+    """Play a clone live. Keys: b bypass, a original, n next, m M mix, - + volume, [ ] drive, q quit."""
     null, input_device, output_device = device_names(device, input_device, output_device)
     in_range("--block", block, 1, LARGEST_BLOCK)
     in_range("--mix", mix, 0.0, 1.0)
@@ -72,46 +99,57 @@ def play(
         raise UsageError("--loop repeats an input file, and there is none; add --input-file FILE")
     if input_file is not None and input_device is not None:
         raise UsageError("--input-file takes the place of an input; leave out --input-device, or the file")
-    from fxclone_realtime.face import LiveLine, summary
+    if (model is None) == (chain is None):
+        raise UsageError("give either --model CLONE (several run in series) or --chain; see `fxclone play --help`")
+    if input_dbu is not None:
+        in_range("--input-dbu", input_dbu, -60.0, 60.0)
+    if reconnect_s is not None:
+        in_range("--reconnect-s", reconnect_s, 0.0, math.inf)
+    if record is not None and record == record_dry:
+        raise UsageError(f"--record and --record-dry both name {record}; give each its own")
+    from fxclone_realtime.face import Face, summary
+    from fxclone_realtime.interpreter import process_start, stop_on_signals
+    from fxclone_realtime.keys import commands
+    from fxclone_realtime.live import LivePlayer
     from fxclone_realtime.options import PlayOptions
-    from fxclone_realtime.player import Session
 
-    session = Session(
-        PlayOptions(
-            models=tuple(model),
-            input_device=input_device,
-            output_device=output_device,
-            null=null,
-            input_channels=channel_numbers(input_channel, "--input-channel"),
-            block=block,
-            sample_rate=sample_rate,
-            duration_s=duration,
-            input_file=input_file,
-            loop=loop,
-            record=record,
-            force=force,
-            in_gain_db=in_gain_db,
-            out_gain_db=out_gain_db,
-            mix=mix,
-            ceiling_db=ceiling_db,
-            allow_feedback=allow_feedback,
-            anyway=anyway,
-        )
+    options = PlayOptions(
+        models=tuple(model or ()),
+        chain=chain,
+        next_chains=tuple(next_chain or ()),
+        against=against,
+        input_device=input_device,
+        output_device=output_device,
+        null=null,
+        input_channels=channel_numbers(input_channel, "--input-channel"),
+        block=block,
+        sample_rate=sample_rate,
+        duration_s=duration,
+        input_file=input_file,
+        loop=loop,
+        record=record,
+        record_dry=record_dry,
+        force=force,
+        in_gain_db=in_gain_db,
+        out_gain_db=out_gain_db,
+        mix=mix,
+        ceiling_db=ceiling_db,
+        input_dbu=input_dbu,
+        allow_feedback=allow_feedback,
+        anyway=anyway,
+        reconnect_s=math.inf if reconnect_s is None else reconnect_s,
     )
-    face = None if as_json else LiveLine()
-    error: FxcloneError | None = None
-    try:
-        session.run(face.tick if face else None)
-    except FxcloneError as raised:
-        error = raised
-    if face is not None:
-        face.end()
-    report = session.report()
-    if error is not None:
-        report["error"] = str(error)
-    if as_json:
+    face = None if as_json else Face()
+    with stop_on_signals() as stop, commands(keyboard=not as_json, control=control) as lines:
+        player = LivePlayer(options, face=face, lines=lines, stopped=stop.is_set, began_s=process_start())
+        try:
+            report, error = player.run()
+        finally:
+            if face is not None:
+                face.end()
+    if as_json and report is not None:
         _write(json.dumps(report))
-    elif report["blocks"]:
+    elif report is not None and report["blocks"]:
         _write(summary(report))
     if error is not None:
         raise error

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from fxclone.audio import Audio
-from fxclone.processor import Processor, channels_after
+from fxclone.processor import Processor
 from fxclone_realtime.ceiling import SoftCeiling
-from fxclone_realtime.delay import DelayLine
-from fxclone_realtime.meters import Meters, TimeHistogram
+from fxclone_realtime.meters import Meters
+from fxclone_realtime.ramp import RAMP_S, Ramp
 from fxclone_realtime.recorder import Recorder
+from fxclone_realtime.voice import Voice
+
+FADE_S = 0.020
+"""From one voice to another: long enough not to click, short enough to compare two sounds."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class SoundPath:
     """What happens to the sound around the processor. Gains are linear."""
 
     in_gain: float = 1.0
+    """Of what the processor gets; the dry sound beside it is what came in."""
     out_gain: float = 1.0
     mix: float = 1.0
     """1 is wet only, 0 is dry only; the dry sound is delayed to line up with the wet."""
@@ -27,23 +33,26 @@ class SoundPath:
 
 
 class Engine:
-    """Runs a processor inside an audio callback and counts what the face shows.
+    """Runs voices inside an audio callback and counts what the face shows.
 
-    All buffers are made here. `process_into` does not log, print, lock or grow; if the processor raises, it plays
-    silence and keeps the exception in ``failure`` for whoever drives the session.
+    One `Voice` is heard. `play` turns to another one by a crossfade, gains, mix and bypass glide; these may be called
+    from any thread. All buffers are made before. `process_into` does not log, print, lock or grow; if a processor
+    raises, it plays silence and keeps the exception in ``failure`` for whoever drives the session.
 
     Parameters
     ----------
     processor : Processor
-        Usually a `StabilityMonitor` around a chain. It is prepared here.
+        The first voice: usually a `StabilityMonitor` around a chain. It is prepared here.
     sample_rate, max_block : int
         Larger blocks are cut; smaller and varying ones are fine.
     channels_in, channels_out : int
-        What the device gives and takes. The processor gets ``channels_in`` and may give another number: a mono result
-        goes to every output, one of as many channels as there are outputs goes to them one by one, and of any other
-        all outputs get the mean.
-    recorder : Recorder or None
-        Gets everything that was heard.
+        What the device gives and takes. The processor gets ``channels_in`` and may give another number: see `Voice`.
+    recorder, dry_recorder : Recorder or None
+        Get everything that was heard, and everything that came in.
+    meters : Meters or None
+        Where to count; its own if None.
+    on_first_block : callable or None
+        Called once, in the audio thread, before the first block.
     """
 
     def __init__(
@@ -56,33 +65,125 @@ class Engine:
         channels_out: int,
         path: SoundPath | None = None,
         recorder: Recorder | None = None,
+        dry_recorder: Recorder | None = None,
+        meters: Meters | None = None,
+        on_first_block: Callable[[], None] | None = None,
     ) -> None:
-        self.processor = processor
         self.sample_rate, self.max_block = sample_rate, max_block
         self.channels_in, self.channels_out = channels_in, channels_out
         self.path = path or SoundPath()
-        self.recorder = recorder
+        self.recorder, self.dry_recorder = recorder, dry_recorder
         self.failure: Exception | None = None
-        processor.prepare(sample_rate, max_block, channels_in)
-        self.wet_channels = channels_after(processor, channels_in)
         self.budget_s = max_block / sample_rate
-        self.meters = Meters(TimeHistogram(self.budget_s), wet_peaks=[0.0] * channels_out)
-        self._dry = np.zeros((channels_in, max_block), dtype=np.float32)
+        self.meters = meters or Meters(self.budget_s, channels_out)
+        self._on_first_block = on_first_block
+        self._now = self._wanted = self.voice(processor)
+        self._next: Voice | None = None
+        self._warm: tuple[Voice, ...] = ()
+        glide = round(RAMP_S * sample_rate)
+        self._in_gain = Ramp(self.path.in_gain, glide, max_block)
+        self._out_gain = Ramp(self.path.out_gain, glide, max_block)
+        self._mix, self._mix_asked, self._bypass = Ramp(self.path.mix, glide, max_block), self.path.mix, False
+        self._fade = Ramp(0.0, round(FADE_S * sample_rate), max_block)
+        self._raw = np.zeros((channels_in, max_block), dtype=np.float32)
+        self._driven = np.zeros((channels_in, max_block), dtype=np.float32)
         self._magnitude = np.zeros((channels_in, max_block), dtype=np.float32)
-        self._wet = np.zeros((self.wet_channels, max_block), dtype=np.float32)
-        self._out = np.zeros((channels_out, max_block), dtype=np.float32)
-        self._delay = DelayLine(channels_in, max_block, processor.latency_samples)
         self._ceiling = SoftCeiling(channels_out, max_block, self.path.ceiling)
+
+    # Any thread
+
+    def voice(self, processor: Processor, name: str = "") -> Voice:
+        """Prepare another voice for this engine; slow, so never in the callback."""
+        return Voice(
+            processor,
+            sample_rate=self.sample_rate,
+            max_block=self.max_block,
+            channels_in=self.channels_in,
+            channels_out=self.channels_out,
+            name=name,
+        )
+
+    def play(self, voice: Voice) -> None:
+        """Turn to another voice with a crossfade, from the next block on; one that was silent starts afresh."""
+        if voice is not self._now and voice is not self._next and voice not in self._warm:
+            voice.reset()
+        self._wanted = voice
+
+    def keep_warm(self, *voices: Voice) -> None:
+        """Run these always, heard or not, so that turning to them is at once and in the middle of their sound."""
+        self._warm = voices
+
+    @property
+    def playing(self) -> Voice:
+        """The voice that is heard, or being turned to."""
+        return self._wanted
+
+    @property
+    def processor(self) -> Processor:
+        """What the voice that is heard runs."""
+        return self._wanted.processor
+
+    @property
+    def wet_channels(self) -> int:
+        """How many channels that gives."""
+        return self._wanted.wet_channels
 
     @property
     def latency_samples(self) -> int:
         """What the processor adds; the engine itself adds none."""
         return self.processor.latency_samples
 
+    @property
+    def in_gain(self) -> float:
+        """Linear; setting it glides there."""
+        return self._in_gain.target
+
+    @in_gain.setter
+    def in_gain(self, value: float) -> None:
+        self._in_gain.aim(value)
+
+    @property
+    def out_gain(self) -> float:
+        """Linear; setting it glides there."""
+        return self._out_gain.target
+
+    @out_gain.setter
+    def out_gain(self, value: float) -> None:
+        self._out_gain.aim(value)
+
+    @property
+    def mix(self) -> float:
+        """0 dry to 1 wet; setting it glides there."""
+        return self._mix_asked
+
+    @mix.setter
+    def mix(self, value: float) -> None:
+        self._mix_asked = value
+        self._mix.aim(0.0 if self._bypass else value)
+
+    @property
+    def bypass(self) -> bool:
+        """Whether the dry sound alone is heard, as late as the wet; setting it glides there."""
+        return self._bypass
+
+    @bypass.setter
+    def bypass(self, on: bool) -> None:
+        self._bypass = on
+        self._mix.aim(0.0 if on else self._mix_asked)
+
+    def fade_out(self) -> None:
+        """Become silent without a click, before the device is stopped."""
+        self._out_gain.aim(0.0)
+
+    # The audio callback
+
     def process_into(self, dry: Audio, out: Audio) -> None:
         """Process ``dry`` (channels_in, n) into ``out`` (channels_out, n); any n, any memory order."""
         began = time.perf_counter()
         n = out.shape[1]
+        meters = self.meters
+        if meters.blocks == 0 and self._on_first_block is not None:
+            self._on_first_block()
         try:
             with np.errstate(all="ignore"):  # NaN is the monitor's business, not a warning's
                 for start in range(0, n, self.max_block):
@@ -91,48 +192,43 @@ class Engine:
         except Exception as error:
             self.failure = self.failure or error
             out.fill(0.0)
-        meters = self.meters
-        meters.samples += n
-        meters.blocks += 1
-        ended = time.perf_counter()
-        if meters.first_block_s is None:
-            meters.first_block_s = ended
-        meters.last_callback_s = ended - began
-        meters.times.add(ended - began)
+        meters.block_done(n, began, time.perf_counter())
 
     def _process_chunk(self, dry: Audio, out: Audio) -> None:
         n = out.shape[1]
-        path, meters = self.path, self.meters
-        block = self._dry[:, :n]
-        np.multiply(dry, path.in_gain, out=block)
+        raw, driven = self._raw[:, :n], self._driven[:, :n]
+        raw[...] = dry
+        if self.dry_recorder is not None:
+            self.dry_recorder.push(raw)
+        np.multiply(raw, self._in_gain.take(n), out=driven)
         magnitude = self._magnitude[:, :n]
-        np.abs(block, out=magnitude)
-        meters.dry_peak = max(meters.dry_peak, float(magnitude.max()))
-        wet = self.processor.process(block)
-        if path.mix < 1.0:
-            wet = self._mixed(wet, self._delay.process(block))
-        heard = self._out[:, :n]
-        if wet.shape[0] == heard.shape[0] or wet.shape[0] == 1:
-            np.multiply(wet, path.out_gain, out=heard)
-        else:
-            np.mean(wet, axis=0, out=heard[0])
-            np.multiply(heard[:1], path.out_gain, out=heard)
+        np.abs(driven, out=magnitude)
+        self.meters.dry(float(magnitude.max()))
+        heard = self._voices(raw, driven, self._mix.take(n))
+        heard *= self._out_gain.take(n)
         peaks = self._ceiling.apply(heard)
-        for channel, peak in enumerate(peaks.tolist()):
-            meters.wet_peaks[channel] = max(meters.wet_peaks[channel], peak)
-        if not peaks.max() <= path.ceiling:
-            meters.clipped_blocks += 1
+        self.meters.wet(peaks, self.path.ceiling)
         if self.recorder is not None:
             self.recorder.push(heard)
         out[...] = heard
 
-    def _mixed(self, wet: Audio, dry: Audio) -> Audio:
-        mix = self.path.mix
-        result = self._wet[:, : wet.shape[1]]
-        np.multiply(wet, mix, out=result)
-        if dry.shape[0] != result.shape[0] and dry.shape[0] != 1:
-            dry = dry.mean(axis=0, keepdims=True)
-        np.nan_to_num(dry, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # the engine's own buffer
-        np.multiply(dry, 1.0 - mix, out=dry)
-        result += dry
-        return result
+    def _voices(self, raw: Audio, driven: Audio, mix: float | Audio) -> Audio:
+        now = self._now
+        if self._next is None and self._wanted is not now:
+            self._next = self._wanted
+            self._fade.jump(0.0)
+            self._fade.aim(1.0)
+        following = self._next
+        heard = now.process(raw, driven, mix)
+        if following is not None:
+            other = following.process(raw, driven, mix)
+            share = self._fade.take(raw.shape[1])
+            other -= heard
+            other *= share
+            heard += other
+            if self._fade.resting:
+                self._now, self._next = following, None
+        for voice in self._warm:
+            if voice is not now and voice is not following:
+                voice.process(raw, driven, mix)
+        return heard

@@ -1,9 +1,20 @@
-"""What the audio callback counts and the face reads: times against the budget, levels, drop-outs. Nothing grows."""
+"""What the audio callback counts and the face reads: times against the budget, levels, drop-outs. Nothing grows.
+
+Every number lies in one block of memory of fixed size, so that another process can look at it while sound runs: the
+callback writes, the face reads, and nobody waits. Counters are doubles (whole up to 2^53), times are in seconds.
+"""
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+XRUN_KINDS = ("late block", "input overflow", "output underflow", "input underflow or output overflow")
+MOST_OUTPUTS = 16
+_SLOTS = 64
+_KINDS_AT, _PEAKS_AT = 32, 40
 
 
 class TimeHistogram:
@@ -13,26 +24,38 @@ class TimeHistogram:
     ----------
     budget_s : float
         The time one block lasts. Resolution is 1/4000 of it up to ten times the budget; the maximum is exact.
+    memory : memoryview or None
+        `BYTES` of it, zeros at first; its own if None.
     """
 
     STEPS = 4_000
     SPAN = 10
+    BYTES = 8 * (STEPS * SPAN + 3)
 
-    def __init__(self, budget_s: float) -> None:
+    def __init__(self, budget_s: float, memory: memoryview | None = None) -> None:
         self.budget_s = budget_s
         self._step_s = budget_s / self.STEPS
-        self._counts = array("Q", bytes(8 * (self.STEPS * self.SPAN + 1)))
-        self.count = 0
-        self.max_s = 0.0
+        memory = memoryview(bytearray(self.BYTES)) if memory is None else memory
+        self._counts, self._sums = memory[16:].cast("Q"), memory[:16].cast("d")
+
+    @property
+    def count(self) -> int:
+        """How many were added."""
+        return int(self._sums[0])
+
+    @property
+    def max_s(self) -> float:
+        """The longest."""
+        return self._sums[1]
 
     def add(self, seconds: float) -> None:
         """Count one callback."""
         slot = int(seconds / self._step_s)
         last = self.STEPS * self.SPAN
         self._counts[slot if 0 <= slot < last else last] += 1
-        self.count += 1
-        if seconds > self.max_s:
-            self.max_s = seconds
+        self._sums[0] += 1.0
+        if seconds > self._sums[1]:
+            self._sums[1] = seconds
 
     def quantile_s(self, q: float) -> float:
         """The time that a share ``q`` of the callbacks did not exceed; 0 before the first."""
@@ -50,31 +73,133 @@ class TimeHistogram:
         return {**found, "max": round(1e3 * self.max_s, 4)}
 
 
-@dataclass
-class Meters:
-    """Counters that only the callback writes. The peaks are since the last `take_peaks`."""
+class _Level:
+    """A number at a fixed place."""
 
-    times: TimeHistogram
-    blocks: int = 0
-    samples: int = 0
-    xruns: int = 0
-    first_block_s: float | None = None
-    """``time.perf_counter()`` when the first block had been delivered."""
-    last_callback_s: float = 0.0
-    dry_peak: float = 0.0
-    wet_peaks: list[float] = field(default_factory=lambda: [0.0])
-    """One for each output."""
-    clipped_blocks: int = 0
-    xrun_kinds: dict[str, int] = field(default_factory=dict)
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    @overload
+    def __get__(self, meters: None, owner: Any) -> _Level: ...
+    @overload
+    def __get__(self, meters: Meters, owner: Any) -> float: ...
+    def __get__(self, meters: Meters | None, owner: Any) -> Any:
+        return self if meters is None else meters.slots[self.at]
+
+    def __set__(self, meters: Meters, value: float) -> None:
+        meters.slots[self.at] = value
+
+
+class _Count(_Level):
+    """A whole number at a fixed place."""
+
+    @overload
+    def __get__(self, meters: None, owner: Any) -> _Count: ...
+    @overload
+    def __get__(self, meters: Meters, owner: Any) -> int: ...
+    def __get__(self, meters: Meters | None, owner: Any) -> Any:
+        return self if meters is None else int(meters.slots[self.at])
+
+
+class Meters:
+    """Counters that only the audio side writes. The peaks are since the last `take_peaks`.
+
+    Parameters
+    ----------
+    budget_s : float
+        The time one block lasts.
+    outputs : int
+        How many outputs have a peak.
+    memory : memoryview or None
+        `BYTES` of it, shared with another process; its own if None. Zeros are a fresh start.
+    """
+
+    BYTES = 8 * _SLOTS + TimeHistogram.BYTES
+
+    blocks = _Count(0)
+    samples = _Count(1)
+    xruns = _Count(2)
+    last_callback_s = _Level(3)
+    dry_peak = _Level(4)
+    clipped_blocks = _Count(5)
+    """With more than the ceiling at the output."""
+    dry_clipped_blocks = _Count(6)
+    """With full scale or more at the input."""
+    load = _Level(7)
+    """Share of the budget that callbacks take, over about the last second."""
+    trip_count = _Count(8)
+    bypassed = _Count(9)
+    """By the stability monitor."""
+    bypass = _Count(10)
+    """By the player."""
+    mix = _Level(11)
+    in_gain_db = _Level(12)
+    out_gain_db = _Level(13)
+    voice = _Count(14)
+    """Number of the chain that is heard, from 0."""
+    against = _Count(15)
+    """Whether the original is heard."""
+    beats = _Count(16)
+    """Grows as long as the audio process is well."""
+    _first_block_s = _Level(17)
+
+    def __init__(self, budget_s: float, outputs: int = 1, memory: memoryview | None = None) -> None:
+        memory = memoryview(bytearray(self.BYTES)) if memory is None else memory
+        self.slots = memory[: 8 * _SLOTS].cast("d")
+        self.times = TimeHistogram(budget_s, memory[8 * _SLOTS : self.BYTES])
+        self.outputs = min(outputs, MOST_OUTPUTS)
+
+    @property
+    def first_block_s(self) -> float | None:
+        """``time.perf_counter()`` when the first block had been delivered."""
+        return self._first_block_s or None
+
+    def block_done(self, samples: int, began: float, ended: float) -> None:
+        """Count one callback, by ``time.perf_counter()``."""
+        took = ended - began
+        self.samples += samples
+        self.blocks += 1
+        if not self._first_block_s:
+            self._first_block_s = ended
+        self.last_callback_s = took
+        budget = self.times.budget_s
+        weight = budget if budget < 1.0 else 1.0  # of one block in an average over about a second
+        self.load += weight * (took / budget - self.load)
+        self.times.add(took)
+
+    def dry(self, peak: float) -> None:
+        """Note the peak of what the processor got."""
+        if not peak < 1.0:
+            self.dry_clipped_blocks += 1
+        if peak > self.dry_peak:
+            self.dry_peak = peak
+
+    def wet(self, peaks: npt.NDArray[np.float32], ceiling: float) -> None:
+        """Note each output's peak before the ceiling."""
+        slots, over = self.slots, False
+        for channel, peak in enumerate(peaks.tolist()):
+            if channel < MOST_OUTPUTS and peak > slots[_PEAKS_AT + channel]:
+                slots[_PEAKS_AT + channel] = peak
+            over = over or not peak <= ceiling
+        if over:
+            self.clipped_blocks += 1
 
     def take_peaks(self) -> tuple[float, tuple[float, ...]]:
         """Return the dry peak and each output's since the last call, and start again."""
-        peaks = (self.dry_peak, tuple(self.wet_peaks))
+        slots, end = self.slots, _PEAKS_AT + self.outputs
+        peaks = (self.dry_peak, tuple(slots[_PEAKS_AT:end]))
         self.dry_peak = 0.0
-        self.wet_peaks[:] = [0.0] * len(self.wet_peaks)
+        for at in range(_PEAKS_AT, end):
+            slots[at] = 0.0
         return peaks
 
     def xrun(self, kind: str) -> None:
-        """Count one drop-out, by kind."""
+        """Count one drop-out, by kind (one of `XRUN_KINDS`)."""
         self.xruns += 1
-        self.xrun_kinds[kind] = self.xrun_kinds.get(kind, 0) + 1
+        self.slots[_KINDS_AT + XRUN_KINDS.index(kind)] += 1.0
+
+    @property
+    def xrun_kinds(self) -> dict[str, int]:
+        """How many of each kind, where there were any."""
+        counts = {kind: int(self.slots[_KINDS_AT + at]) for at, kind in enumerate(XRUN_KINDS)}
+        return {kind: count for kind, count in counts.items() if count}

@@ -1,68 +1,69 @@
-"""A playing session: builds the chain, the engine and the device from what the user asked, runs it, reports."""
+"""A playing session: builds voices, engine and device from what the user asked, runs them, reports.
+
+It runs in whichever process makes it; `fxclone play` gives it one of its own (`audio_process`).
+"""
 
 from __future__ import annotations
 
-import itertools
-import signal
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fxclone.audio import db_to_gain
-from fxclone.clone import Clone, load_clone
-from fxclone.errors import FxcloneError
-from fxclone.processor import Chain, Processor, channels_text
-from fxclone.resampled import Resampled
+from fxclone.clone import Clone
+from fxclone.errors import FxcloneError, UsageError
+from fxclone.processor import channels_text
 from fxclone_realtime import capacity
+from fxclone_realtime.control import changed, parse_command
 from fxclone_realtime.devices import AudioDevice
 from fxclone_realtime.engine import Engine, SoundPath
-from fxclone_realtime.interpreter import audio_priority, process_start
+from fxclone_realtime.facts import Facts
+from fxclone_realtime.interpreter import audio_priority, denormals_off, process_start, raise_priority
+from fxclone_realtime.interpreter import stop_on_signals as stop_on_signals
+from fxclone_realtime.meters import Meters
 from fxclone_realtime.monitor import StabilityMonitor
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.recorder import Recorder
+from fxclone_realtime.rig import ORIGINAL, Rig, channel_notes, load_rig, original_of
 from fxclone_realtime.setup_device import open_device
 from fxclone_realtime.sources import FileSource
+from fxclone_realtime.voice import Voice
 
 LONGEST_TAIL_S = 60.0
 """How much of the tail is played after the end of an input file, as much as `fxclone render` writes."""
 TICK_S = 0.05
+MOST_CHAINS = 32
+ORPHAN_S = 1.0
+"""How long the sound goes on when nobody is left who could stop it."""
+QUIT, ORPHANED = "quit", "orphaned"
 
 
-def build_chain(clones: list[Clone], sample_rate: int) -> Processor:
-    """Clones in series; neighbours of the same rate share one resampler where the stream has another rate."""
-    links: list[Processor] = []
-    for rate, group in itertools.groupby(clones, key=lambda clone: clone.sample_rate):
-        members = list(group)
-        if rate == sample_rate:
-            links.extend(members)
-        else:
-            links.append(Resampled(Chain(members) if len(members) > 1 else members[0], rate))
-    return links[0] if len(links) == 1 else Chain(links)
+@dataclass
+class Part:
+    """A chain that can be heard."""
 
-
-def chain_levels(clones: list[Clone]) -> dict[str, float]:
-    """What training saw: the first clone's dry level and the last one's wet level and DC."""
-    sides = (("dry_peak", clones[0]), ("wet_peak", clones[-1]), ("wet_dc", clones[-1]))
-    return {key: clone.meta.levels[key] for key, clone in sides if key in clone.meta.levels}
-
-
-def channel_notes(clones: list[Clone], channels_in: int, channels_out: int) -> list[str]:
-    """Where channels are mixed on their way through prepared clones, from ``channels_in`` to ``channels_out``."""
-    notes, count = [], channels_in
-    for clone in clones:
-        if count > 1 and clone.channels_in == 1 and clone.meta.channels_out > 1:
-            notes.append(f"{clone.name} takes one channel: it hears the mean of {count}")
-        count = clone.channels_out
-    if count not in (1, channels_out):
-        where = "the output has one channel" if channels_out == 1 else f"there are {channels_out} outputs"
-        notes.append(f"{where}: you hear the mean of the {count} that {clones[-1].name} gives")
-    return notes
+    rig: Rig
+    monitor: StabilityMonitor
+    voice: Voice
+    notes: list[str] = field(default_factory=list)
 
 
 class Session:
     """Everything that is needed to play, made and checked; `run` plays.
+
+    Lines put into ``inbox`` from any thread are carried out while it plays; see `control`.
+
+    Parameters
+    ----------
+    options : PlayOptions
+    memory : callable or None
+        Gives the memory for the meters, if they are to be shared.
+    process_began_s : float or None
+        When the program began, on the clock of ``time.perf_counter()``; this process's start if None.
 
     Raises
     ------
@@ -70,21 +71,32 @@ class Session:
         From anything that is missing, refused or too heavy, before a sound is made.
     """
 
-    def __init__(self, options: PlayOptions) -> None:
+    def __init__(
+        self,
+        options: PlayOptions,
+        *,
+        memory: memoryview | None = None,
+        process_began_s: float | None = None,
+    ) -> None:
         self.options = options
-        if options.record is not None:
-            from fxclone.paths import check_target
+        for target in (options.record, options.record_dry):
+            if target is not None:
+                from fxclone.paths import check_target
 
-            check_target(options.record, force=options.force)
-        self.clones = [load_clone(path) for path in options.models]
-        opened = open_device(options, self.clones[0].sample_rate)
+                check_target(target, force=options.force)
+        rig = load_rig(options.chain_text, input_dbu=options.input_dbu)
+        self.clones: list[Clone] = rig.clones
+        self.clone_rate = rig.clones[0].sample_rate if rig.clones else (options.sample_rate or 48_000)
+        opened = open_device(options, self.clone_rate)
         self.device: AudioDevice = opened.device
         self.source: FileSource | None = opened.source
         self.notes = opened.notes
+        self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.priority = ""
         rate = self.device.sample_rate
-        self.monitor = StabilityMonitor(build_chain(self.clones, rate), chain_levels(self.clones))
+        first = StabilityMonitor(rig.processor(rate), rig.levels)
         self.engine = Engine(
-            self.monitor,
+            first,
             sample_rate=rate,
             max_block=options.block,
             channels_in=self.device.channels_in,
@@ -95,13 +107,67 @@ class Session:
                 mix=options.mix,
                 ceiling=db_to_gain(options.ceiling_db),
             ),
+            meters=Meters(options.block / rate, self.device.channels_out, memory),
+            on_first_block=self._first_block,
         )
-        self.notes += channel_notes(self.clones, self.device.channels_in, self.device.channels_out)
-        self.capacity = capacity.measure(self.monitor.inner, rate, options.block, self.device.channels_in)
+        self.monitor = first
+        self.parts = [self._part(rig, first, self.engine.playing)]
+        self.parts += [self._load(text) for text in options.next_chains]
+        self.against: Part | None = None
+        if options.against is not None:
+            self.against = self._load(original_of(rig) if options.against == ORIGINAL else options.against)
+            self.engine.keep_warm(self.parts[0].voice, self.against.voice)
+        self.notes += [note for part in self._all for note in part.notes]
+        self.capacity = self._measured()
         if not options.anyway:
             self.capacity.check()
-        self.recorder: Recorder | None = None
+        self.chosen, self.on_original = 0, False
+        self.recorders: dict[str, Recorder] = {}
+        self._gains_db = {"gain": options.out_gain_db, "in-gain": options.in_gain_db}
+        self._began = process_start() if process_began_s is None else process_began_s
         self._device_latency_s = (0.0, 0.0)
+        self._orphaned_at: float | None = None
+        self._answers: list[str] = []
+        self.publish()
+
+    @property
+    def _all(self) -> list[Part]:
+        return self.parts + ([self.against] if self.against else [])
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Of what is heard."""
+        return self.recorders.get("heard")
+
+    def _first_block(self) -> None:
+        if self.options.null:  # nothing waits for its sound
+            self.priority = "ordinary priority (null device)"
+            denormals_off()
+        else:
+            self.priority = raise_priority()
+
+    def _load(self, text: str) -> Part:
+        rig = load_rig(text, input_dbu=self.options.input_dbu)
+        monitor = StabilityMonitor(rig.processor(self.engine.sample_rate), rig.levels)
+        return self._part(rig, monitor, self.engine.voice(monitor, rig.name))
+
+    def _part(self, rig: Rig, monitor: StabilityMonitor, voice: Voice) -> Part:
+        notes = channel_notes(rig.links, self.engine.channels_in, self.engine.channels_out)
+        return Part(rig, monitor, voice, notes)
+
+    def _measured(self) -> capacity.Capacity:
+        """Of the heaviest chain; where two run side by side, of both."""
+        engine = self.engine
+        found = [
+            capacity.measure(part.monitor.inner, engine.sample_rate, engine.max_block, engine.channels_in)
+            for part in self._all
+        ]
+        if self.against is not None:
+            beside = found.pop()
+            return max((each.beside(beside) for each in found), key=lambda each: each.load)
+        return max(found, key=lambda each: each.load)
+
+    # Playing
 
     def run(self, on_tick: Callable[[Session], None] | None = None) -> None:
         """Play until the duration or the file ends, or Ctrl-C; ``on_tick`` is called 20 times a second.
@@ -113,10 +179,8 @@ class Session:
         FxcloneError
             If a model fails while running.
         """
-        options, engine = self.options, self.engine
-        if options.record is not None:
-            self.recorder = Recorder(options.record, engine.sample_rate, engine.channels_out, force=options.force)
-            engine.recorder = self.recorder
+        engine = self.engine
+        self._open_recorders()
         try:
             with stop_on_signals() as stop, audio_priority():
                 try:
@@ -126,33 +190,151 @@ class Session:
                 finally:
                     self.device.stop()
         finally:
-            if self.recorder is not None:
+            for recorder in self.recorders.values():
                 if engine.meters.blocks:
-                    self.recorder.close()
+                    recorder.close()
                 else:
-                    self.recorder.discard()
+                    recorder.discard()
+
+    def _open_recorders(self) -> None:
+        options, engine = self.options, self.engine
+        wanted: dict[str, tuple[Path | None, int]] = {
+            "heard": (options.record, engine.channels_out),
+            "dry": (options.record_dry, engine.channels_in),
+        }
+        for name, (path, channels) in wanted.items():
+            if path is not None:
+                self.recorders[name] = Recorder(path, engine.sample_rate, channels, force=options.force)
+        engine.recorder, engine.dry_recorder = self.recorders.get("heard"), self.recorders.get("dry")
 
     def _watch(self, stop: threading.Event, on_tick: Callable[[Session], None] | None) -> None:
         began = time.perf_counter()
         duration = self.options.duration_s
         while not self._ended():
             left = TICK_S if duration is None else began + duration - time.perf_counter()
-            if left <= 0 or stop.wait(min(TICK_S, left)):
+            if left <= 0 or stop.is_set() or not self._obey(min(TICK_S, left)):
+                self._fade_out()
                 return
             self.device.check()
             if self.engine.failure is not None:
                 reason = " ".join(str(self.engine.failure).split())
                 raise FxcloneError(f"playing stopped because the model failed: {reason}")
-            if self.recorder is not None:
-                self.recorder.drain()
+            for recorder in self.recorders.values():
+                recorder.drain()
+            self.publish()
             if on_tick is not None:
                 on_tick(self)
+
+    def _obey(self, wait_s: float) -> bool:
+        """Carry out the next line, if one comes in time; False to end."""
+        if self._orphaned_at is not None and time.perf_counter() > self._orphaned_at + ORPHAN_S:
+            return False
+        try:
+            line = self.inbox.get(timeout=max(0.001, wait_s))
+        except queue.Empty:
+            return True
+        if line == ORPHANED:
+            self._orphaned_at = time.perf_counter()
+            return True
+        try:
+            return self.do(line)
+        except FxcloneError as error:
+            self._answers.append(str(error))
+            return True
+
+    def _fade_out(self) -> None:
+        blocks = self.engine.meters.blocks
+        self.engine.fade_out()
+        until = time.perf_counter() + 0.02 + 3 * self.engine.budget_s
+        while time.perf_counter() < until and self.engine.meters.blocks >= blocks:
+            time.sleep(0.002)
+
+    def do(self, line: str) -> bool:
+        """Carry out one line (see `control`); False for quit.
+
+        Raises
+        ------
+        FxcloneError
+            If it makes no sense here; the sound goes on as it was.
+        """
+        engine, command = self.engine, parse_command(line)
+        if command.name == QUIT:
+            return False
+        if command.name == "bypass":
+            engine.bypass = (not engine.bypass) if command.on is None else command.on
+        elif command.name == "mix":
+            engine.mix = changed("mix", engine.mix, command)
+        elif command.name in self._gains_db:
+            gain_db = changed(command.name, self._gains_db[command.name], command)
+            self._gains_db[command.name] = gain_db
+            if command.name == "gain":
+                engine.out_gain = db_to_gain(gain_db)
+            else:
+                engine.in_gain = db_to_gain(gain_db)
+        elif command.name == "against":
+            self._turn_to_original((not self.on_original) if command.on is None else command.on)
+        elif command.name == "load":
+            if len(self.parts) >= MOST_CHAINS:
+                raise UsageError(f"{MOST_CHAINS} chains are loaded; choose one of them, or start anew")
+            self.parts.append(self._load(command.text))
+            self._choose(len(self.parts) - 1)
+        elif command.name == "next":
+            if len(self.parts) == 1:
+                raise UsageError("there is no other chain; start with --next CHAIN to have one")
+            self._choose((self.chosen + 1) % len(self.parts))
+        else:
+            self._choose(int(command.number or 0) - 1)
+        self.publish()
+        return True
+
+    def _choose(self, number: int) -> None:
+        if not 0 <= number < len(self.parts):
+            raise UsageError(f"chain {number + 1}; expected 1 to {len(self.parts)}")
+        self.chosen, self.on_original = number, False
+        voice = self.parts[number].voice
+        self.engine.play(voice)
+        if self.against is not None:
+            self.engine.keep_warm(voice, self.against.voice)
+
+    def _turn_to_original(self, on: bool) -> None:
+        if self.against is None:
+            raise UsageError("there is nothing to compare with; start with --against EFFECT")
+        self.on_original = on
+        self.engine.play(self.against.voice if on else self.parts[self.chosen].voice)
 
     def _ended(self) -> bool:
         if self.source is None:
             return False
         tail = round(min(self.tail_s, LONGEST_TAIL_S) * self.engine.sample_rate)
         return self.source.past_end > self.engine.latency_samples + tail
+
+    # What is told
+
+    def publish(self) -> None:
+        """Bring the meters up to date with what is set."""
+        meters, engine = self.meters, self.engine
+        meters.trip_count = sum(part.monitor.status.trip_count for part in self._all)
+        heard = self.against if self.on_original and self.against else self.parts[self.chosen]
+        meters.bypassed = int(heard.monitor.status.bypassed)
+        meters.bypass, meters.against = int(engine.bypass), int(self.on_original)
+        meters.mix, meters.voice = engine.mix, self.chosen
+        meters.out_gain_db, meters.in_gain_db = self._gains_db["gain"], self._gains_db["in-gain"]
+        meters.beats += 1
+
+    def take_answers(self) -> list[str]:
+        """What there was to say about lines that could not be carried out, since the last call."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    @property
+    def trips(self) -> list[Any]:
+        """What the monitors of all chains did, a `Trip` each."""
+        return [trip for part in self._all for trip in part.monitor.status.trips]
+
+    @property
+    def meters(self) -> Meters:
+        """The engine's."""
+        return self.engine.meters
 
     @property
     def sound(self) -> str:
@@ -172,12 +354,35 @@ class Session:
         named = {"device_in": device_in, "device_out": device_out, "clone": clone}
         return {key: round(value, 3) for key, value in {**named, "total": sum(named.values())}.items()}
 
+    @property
+    def facts(self) -> Facts:
+        """What does not change while it plays."""
+        engine = self.engine
+        return Facts(
+            chains=tuple(part.rig.name for part in self.parts),
+            against=None if self.against is None else self.against.rig.name,
+            device=self.device.name,
+            input_file=None if self.options.input_file is None else self.options.input_file.name,
+            sample_rate=engine.sample_rate,
+            block=engine.max_block,
+            outputs=engine.channels_out,
+            wet_channels=engine.wet_channels,
+            sound=self.sound,
+            latency_ms=self.latency_ms,
+            tail_s=self.tail_s,
+            notes=tuple(self.notes),
+            load=round(self.capacity.load, 3),
+            advice=self.capacity.what_helps(),
+            priority=self.priority,
+            ceiling=self.engine.path.ceiling,
+        )
+
     def report(self) -> dict[str, Any]:
         """What happened, as plain values: the object that ``--json`` prints."""
-        meters, status = self.engine.meters, self.monitor.status
+        meters, options = self.engine.meters, self.options
         first = meters.first_block_s
         return {
-            "models": [str(path) for path in self.options.models],
+            "models": options.model_names,
             "device": self.device.name,
             "sample_rate": self.engine.sample_rate,
             "block": self.engine.max_block,
@@ -190,30 +395,15 @@ class Session:
             "blocks": meters.blocks,
             "seconds": round(meters.samples / self.engine.sample_rate, 3),
             "xruns": meters.xruns,
-            "xrun_kinds": dict(meters.xrun_kinds),
+            "xrun_kinds": meters.xrun_kinds,
             "callback_ms": meters.times.summary_ms(),
             "budget_ms": round(1e3 * self.engine.budget_s, 4),
-            "first_sound_s": None if first is None else round(first - process_start(), 3),
-            "trips": status.as_dicts(),
-            "trip_count": status.trip_count,
-            "bypassed": status.bypassed,
-            "record": None if self.options.record is None else str(self.options.record),
-            "record_lost_samples": 0 if self.recorder is None else self.recorder.lost_samples,
+            "first_sound_s": None if first is None else round(first - self._began, 3),
+            "priority": self.priority,
+            "trips": [each for part in self._all for each in part.monitor.status.as_dicts()],
+            "trip_count": meters.trip_count,
+            "bypassed": bool(meters.bypassed),
+            "record": None if options.record is None else str(options.record),
+            "record_dry": None if options.record_dry is None else str(options.record_dry),
+            "record_lost_samples": sum(recorder.lost_samples for recorder in self.recorders.values()),
         }
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event, so that stopping is the normal end of playing and not an error."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in kept:
-        signal.signal(number, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
