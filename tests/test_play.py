@@ -215,7 +215,8 @@ def test_the_live_line_appears_on_a_terminal_and_fits_80_columns(drive, take):
     parts = re.split(r"\r|\n|\x1b\[K|\x1b\[1A", shown.decode())
     live = [part for part in parts if part.startswith("in ")]
     assert live
-    assert all(len(line) <= 79 for line in parts if "Hz" not in line and "played" not in line)
+    stay = ("drive on", "played", "drop-outs")  # what is said once may be as long as it likes
+    assert all(len(line) <= 79 for line in parts if not line.startswith(stay))
     assert "cpu" in live[0]
     assert "xruns" in live[0]
     assert any("b bypass" in part and "q quit" in part for part in parts)
