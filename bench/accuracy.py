@@ -96,7 +96,7 @@ def main() -> None:
         rows.append(row(name, result))
         print(" ".join(rows[-1]), f"({result.trained.reason})", flush=True)
     head = ["effect", "ESR dB", "worst band dB", "worst 100 ms dB", "lag", "train s", "held-back ESR dB"]
-    head += ["weights", "m, units", "live us/sample", "original ESR dB"]
+    head += ["weights", "model", "live us/sample", "original ESR dB"]
     page = f"""# How good the clones are
 
 {common.command()}
@@ -172,7 +172,7 @@ def clone_and_judge(name: str, recipe: Recipe, sounds: list[tuple[str, Audio]], 
 
 def row(name: str, result: Result) -> list[str]:
     """Figures to text."""
-    total, config = result.total, result.trained.model.config
+    total = result.total
     band, band_db = result.worst_band
     lag = f"{total.lag_samples:+.2f}" if math.isfinite(total.lag_samples) and total.esr_db < -1 else "?"
     return [
@@ -184,7 +184,7 @@ def row(name: str, result: Result) -> list[str]:
         f"{result.trained.seconds:.0f}",
         f"{result.trained.esr_db:.1f}",
         f"{result.trained.model.parameter_count:,}",
-        f"{config.m}, {config.layers} x {config.width} {config.activation}",
+        result.trained.model.describe(),
         f"{result.us_per_sample:.2f}",
         ORIGINAL.get(name, "-"),
     ]
