@@ -38,6 +38,7 @@ TONE_SHARE = 0.2
 SPREAD = 1.26
 """What does not care about the input stays within 2 dB."""
 TONE_S = 2.0
+MOST_MASKED, MASKED_SHARE = 2, 0.5
 OTHER_INPUT_LOOKS = 10
 ALIKE = 0.4
 """Two spectra whose cosine is less than this are of different playing."""
@@ -100,7 +101,7 @@ class SpectrumWatch:
         self._spare = np.zeros(size // 2 + 1, dtype=np.float32)
         self._first_norm = self._top_power = self._tone_power = self._tone_share = self._since = 0.0
         self._looking = self._is_top = self._is_tone = False
-        self._place = self._others = 0
+        self._place = self._others = self._masked = 0
         self._top_range, self._top_dry, self._tone = _Range(), _Range(), _Range()
 
     def forget(self) -> None:
@@ -158,18 +159,15 @@ class SpectrumWatch:
             return False
         self._top_power = float(power[self._top :].sum())
         near_nyquist = self._top_power > NYQUIST_SHARE * total
-        place = int(power[LOWEST_BIN:].argmax()) + LOWEST_BIN
-        self._tone_power = float(power[place - WIDTH : place + WIDTH + 1].sum())
+        if not self._tone.looks:
+            self._place = int(power[LOWEST_BIN:].argmax()) + LOWEST_BIN
+        self._tone_power = float(power[self._place - WIDTH : self._place + WIDTH + 1].sum())
         self._tone_share = self._tone_power / total
-        same = self._tone_share > TONE_SHARE and (not self._tone.looks or abs(place - self._place) <= 1)
         if not near_nyquist:
             self._end_top()
-        if not same:
-            self._end_tone()
-        if not self._tone.looks:
-            self._place = place
-        self._is_top, self._is_tone = near_nyquist, same
-        return near_nyquist or same
+        self._is_top = near_nyquist
+        self._is_tone = self._tone.looks > 0 or self._tone_share > TONE_SHARE
+        return self._is_top or self._is_tone
 
     def _judge(self, dry_level: float) -> Fault | None:
         power = self._dry
@@ -206,7 +204,9 @@ class SpectrumWatch:
         too_loud = loud > LARGEST_GAIN * level
         explained = not too_loud and in_dry > EXPLAINED * self._tone_share * dry_power
         if explained or not self._tone.holds(loud):
-            self._end_tone()
+            self._masked += 1  # a note may lie on it for a moment
+            if self._masked > MOST_MASKED + MASKED_SHARE * self._tone.looks or not self._tone.looks:
+                self._end_tone()
             return None
         if not self._tone.looks:
             self._first[...] = self._dry
@@ -230,4 +230,4 @@ class SpectrumWatch:
 
     def _end_tone(self) -> None:
         self._tone.end()
-        self._others = self._place = 0
+        self._others = self._masked = self._place = 0
