@@ -160,3 +160,54 @@ def test_a_device_that_is_lost_is_said_with_the_summary_and_no_hang(drive, tmp_p
     assert report["blocks"] > 0
     assert "audio device lost" in report["error"]
     assert soundfile.info(heard).frames > 0
+
+
+def again(server):
+    """Start a killed server once more, under the same name."""
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server.process = subprocess.Popen(server.process.args, env=server.environment, **quiet)
+    assert server.starts()
+
+
+def test_a_device_that_comes_back_is_played_again_as_it_was_set(drive, tmp_path):
+    heard, tone = tmp_path / "heard.wav", tmp_path / "tone.wav"
+    sound = 0.2 * np.sin(2 * np.pi * 100 * np.arange(48_000) / 48_000)
+    soundfile.write(tone, sound.astype(np.float32), 48_000, subtype="FLOAT")
+    with jack_server() as server:
+        args = ["-m", drive, "--input-file", str(tone), "--loop", "--record", str(heard), "--control", "-"]
+        command = [sys.executable, "-m", "fxclone.cli", "play", *args]
+        player = subprocess.Popen(
+            command,
+            env=server.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        try:
+            new_client(server, set())
+            player.stdin.write("bypass on\ngain -7\n")
+            time.sleep(1.0)
+            server.kill()
+            seen = [player.stdout.readline() for _ in range(1)]
+            while "silent until it is back" not in seen[-1]:
+                seen.append(player.stdout.readline())
+                assert seen[-1], player.stderr.read()
+            time.sleep(1.5)  # long enough for a try in vain
+            again(server)
+            while "the device is back" not in seen[-1]:
+                seen.append(player.stdout.readline())
+                assert seen[-1], player.stderr.read()
+            time.sleep(1.0)
+            player.stdin.write("quit\n")
+            out, err = player.communicate(timeout=30)
+        finally:
+            player.kill()
+    assert (player.returncode, err) == (0, "")
+    assert "came back once" in out
+    assert "at 48000 Hz" in "".join(seen)
+    assert soundfile.info(heard).frames > 0
+    second, _ = soundfile.read(tmp_path / "heard-2.wav", dtype="float32", always_2d=True)
+    assert len(second) > 4_800
+    assert np.abs(second).max() == pytest.approx(0.2 * 10 ** (-7 / 20), rel=1e-3)  # dry, 7 dB softer: as it was set

@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -49,6 +50,7 @@ def main() -> None:
         session = Session(options_from(request["options"]), memory=memory, process_began_s=request["began_s"])
         for line in request["commands"]:
             session.do(line)
+        session.engine.settle()
         threading.Thread(target=_listen, args=(session.inbox,), daemon=True).start()
         session.run(_Teller(tell).tick)
     except FxcloneError as raised:
@@ -59,6 +61,8 @@ def main() -> None:
         report=session.report() if session is not None and played else None,
         error=None if error is None else {"kind": type(error).__name__, "message": str(error)},
     )
+    if session is not None and session.orphaned:
+        shutil.rmtree(Path(request["memory"]).parent, ignore_errors=True)  # nobody else will
     sys.stderr.flush()
     os._exit(0)  # a driver whose device is gone may hang in its own good-bye
 

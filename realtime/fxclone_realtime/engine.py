@@ -171,6 +171,12 @@ class Engine:
         self._bypass = on
         self._mix.aim(0.0 if on else self._mix_asked)
 
+    def settle(self) -> None:
+        """Be at once where everything glides to; only before the device starts."""
+        for ramp in (self._in_gain, self._out_gain, self._mix):
+            ramp.jump(ramp.target)
+        self._now, self._next = self._wanted, None
+
     def fade_out(self) -> None:
         """Become silent without a click, before the device is stopped."""
         self._out_gain.aim(0.0)

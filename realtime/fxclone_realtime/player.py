@@ -225,6 +225,11 @@ class Session:
             if on_tick is not None:
                 on_tick(self)
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether nobody is left who could stop it."""
+        return self._orphaned_at is not None
+
     def _obey(self, wait_s: float) -> bool:
         """Carry out the next line, if one comes in time; False to end."""
         if self._orphaned_at is not None and time.perf_counter() > self._orphaned_at + ORPHAN_S:
