@@ -13,6 +13,7 @@ import typer
 
 from fxclone.errors import UsageError
 from fxclone_realtime.capture_command import capture
+from fxclone_realtime.latency_command import latency
 
 LARGEST_BLOCK = 8192
 
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("play")(play)
     app.command("devices")(devices)
     app.command("capture")(capture)
+    app.command("latency")(latency)
 
 
 def play(
