@@ -15,6 +15,8 @@ REWARM_S = 0.1
 SHORTEST_REWARM_S = 0.005
 LARGEST_REST = 10 ** (-40 / 20)
 """A hum in silence louder than this is a fault, even one that the clone had when it was exported."""
+EXCUSABLE = frozenset({"DC", "output goes on in silence", "oscillation near Nyquist", "limit cycle"})
+"""What an effect may do all the time and mean it. Too loud, or not a number, is never meant."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Known:
     """What goes on sounding in silence although nothing is wrong: hum or hiss that the clone has learnt."""
     memory_s: float | None = None
     """After so long a disturbed state is as if nothing had been."""
+    usual: frozenset[str] = frozenset()
+    """Faults that the original has itself, such as a ring modulator whose carrier lies near Nyquist: no alarm then."""
 
     @property
     def rewarm_s(self) -> float:
@@ -61,12 +65,14 @@ def known_of(processor: Processor, levels: Mapping[str, float] | None) -> Known:
     numbers = {key: float(value) for key, value in dict(levels or found).items() if math.isfinite(value)}
     memories = [_memory_s(meta) for meta in clones]
     rests = [float(rest) for meta in clones if isinstance(rest := meta.certificate.get("rest_peak"), int | float)]
+    usual = {what for meta in clones for what in _texts(meta.certificate.get("usual"))}
     return Known(
         dry_peak=numbers.get("dry_peak"),
         wet_peak=numbers.get("wet_peak"),
         wet_dc=abs(numbers.get("wet_dc", 0.0)),
         rest_peak=min(LARGEST_REST, max(rests, default=0.0)),
         memory_s=None if not memories or None in memories else sum(each for each in memories if each is not None),
+        usual=frozenset(usual & EXCUSABLE),
     )
 
 
@@ -84,6 +90,10 @@ def parts_of(processor: Processor) -> Iterator[Processor]:
 def has_feedback(certificate: Mapping[str, Any]) -> bool:
     """Whether a certificate says that the clone hears its own output; one that says nothing says no."""
     return "small_gain" in certificate and certificate["small_gain"] != 0
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def _memory_s(meta: Any) -> float | None:

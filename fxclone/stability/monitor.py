@@ -86,9 +86,9 @@ class StabilityMonitor:
         self._release_curve = (0.5 + 0.5 * np.cos(np.pi * np.arange(release) / release)).astype(np.float32)
         self._fade_curve = (0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)).astype(np.float32)
         self._levels = LevelWatch(self.known, rate, latency + tail, tail, channels, outs, step)
-        self._spectra = SpectrumWatch(self.known, rate, latency + tail, channels, outs, step)
+        self._spectra = SpectrumWatch(self.known, rate, latency, tail, outs, step)
         self._rewarm = round(self.known.rewarm_s * rate) if self._speed > 1 else 0
-        self._past = History(channels, max(latency, self._rewarm, self._spectra.size) + step, step)
+        self._past = History(channels, max(self._rewarm, self._spectra.size + latency) + step, step)
         self._clean = np.zeros((channels, step), dtype=np.float32)
         self._magnitude = np.zeros((channels, step), dtype=np.float32)
         self._dry = np.zeros((outs, step), dtype=np.float32)
@@ -188,7 +188,7 @@ class StabilityMonitor:
             fault = self._spectra.inspect(self._past, self._levels.dry_level, wet)
         for twin in self._twins:
             fault = fault or twin.fault
-        return fault
+        return None if fault is None or fault[0] in self.known.usual else fault
 
     def _warm(self, block: Audio) -> tuple[Audio | None, Fault | None]:
         """Run what was played lately through the fresh processor, some of it in every block; at its end, the block."""

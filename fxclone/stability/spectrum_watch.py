@@ -32,9 +32,12 @@ NYQUIST_SHARE = 0.7
 """Of the output's power; no distortion, and no noise, has so much there."""
 NYQUIST_LOOKS = 3
 NYQUIST_STEADY_LOOKS = 8
+OTHER_LEVEL = 2.5
+"""The input has changed when it is 8 dB louder or softer than it was."""
 NYQUIST_LOUDER = 4.0
 """Times what the effect could make of the loudest recent input."""
-TONE_SHARE = 0.2
+TONE_SHARE, LEAST_SHARE = 0.2, 0.02
+"""Of the output's power: to be noticed, and to be still heard beside what is played."""
 SPREAD = 1.26
 """What does not care about the input stays within 2 dB."""
 TONE_S = 2.0
@@ -76,17 +79,23 @@ class SpectrumWatch:
     known : Known
     sample_rate : float
         In Hz.
-    heard_for : int
-        Samples for which an input may go on being heard.
-    channels_in, channels_out, max_block : int
+    latency, tail : int
+        In samples: how late the output is, and for how long it may go on. The input's history has to hold ``size`` and
+        a block more than the latency.
+    channels_out, max_block : int
     """
 
     def __init__(
-        self, known: Known, sample_rate: float, heard_for: int, channels_in: int, channels_out: int, max_block: int
+        self, known: Known, sample_rate: float, latency: int, tail: int, channels_out: int, max_block: int
     ) -> None:
         size = self.size = 2 ** round(math.log2(WINDOW_S * sample_rate))
         self._every = LOOK_S * sample_rate
-        self._tone_looks = math.ceil((TONE_S + heard_for / sample_rate) / LOOK_S)
+        self._latency = latency
+        heard_looks = math.ceil(
+            (latency + tail) / sample_rate / LOOK_S
+        )  # a tail may be steady, but not for its whole length
+        self._tone_looks = math.ceil(TONE_S / LOOK_S) + heard_looks
+        self._top_looks = NYQUIST_STEADY_LOOKS + heard_looks
         self._gain = known.gain
         self._quiet = max(QUIET, 2.0 * known.rest_peak)
         self._bin_hz = sample_rate / size
@@ -99,10 +108,10 @@ class SpectrumWatch:
         self._spectrum = np.zeros(size // 2 + 1, dtype=np.complex64)
         self._wet, self._dry, self._first = (np.zeros(size // 2 + 1, dtype=np.float32) for _ in range(3))
         self._spare = np.zeros(size // 2 + 1, dtype=np.float32)
-        self._first_norm = self._top_power = self._tone_power = self._tone_share = self._since = 0.0
+        self._first_norm = self._top_first = self._top_power = self._tone_power = self._tone_share = self._since = 0.0
         self._looking = self._is_top = self._is_tone = False
-        self._place = self._others = self._masked = 0
-        self._top_range, self._top_dry, self._tone = _Range(), _Range(), _Range()
+        self._place = self._others = self._masked = self._top_others = 0
+        self._top_tone, self._tone = _Range(), _Range()
 
     def forget(self) -> None:
         """Start looking anew, because the processor starts afresh."""
@@ -127,16 +136,16 @@ class SpectrumWatch:
         self._since += wet.shape[1]
         if self._looking:  # the second half of a look, in a block of its own: each takes one transform
             self._looking = False
-            self._power(past, self._dry)
+            self._power(past, self._dry, ago=wet.shape[1] + self._latency)  # of the same moment
             return self._judge(dry_level)
         if self._since >= self._every:
             self._since = 0.0
             self._looking = self._glance()
         return None
 
-    def _power(self, sound: History, out: Power) -> None:
+    def _power(self, sound: History, out: Power, ago: int = 0) -> None:
         """Power in each bin, channels together, into ``out``."""
-        piece = sound.past(self.size)
+        piece = sound.past(self.size, ago)
         if len(piece) == 1:
             np.multiply(piece[0], self._window, out=self._piece)
         else:
@@ -182,14 +191,15 @@ class SpectrumWatch:
             self._end_top()  # the input has it too
             return None
         loud = math.sqrt(self._top_power)
-        if not self._top_range.holds(loud):
+        if not self._top_tone.holds(loud):
             self._end_top()
-        self._top_range.take(loud)
-        self._top_dry.take(level)
+        if not self._top_tone.looks:
+            self._top_first = level
+        self._top_tone.take(loud)
+        self._top_others += not self._top_first / OTHER_LEVEL < level < self._top_first * OTHER_LEVEL
         unexplained = loud > NYQUIST_LOUDER * self._gain * dry_level
-        other_input = self._top_dry.high > 2.0 * SPREAD * self._top_dry.low
-        steady = other_input and self._top_dry.looks >= NYQUIST_STEADY_LOOKS
-        if not (steady or (unexplained and self._top_dry.looks >= NYQUIST_LOOKS)):
+        steady = self._top_tone.looks >= self._top_looks and self._top_others >= NYQUIST_LOOKS
+        if not (steady or (unexplained and self._top_tone.looks >= NYQUIST_LOOKS)):
             return None
         return "oscillation near Nyquist", {
             "level_db": told_db(loud),
@@ -203,7 +213,7 @@ class SpectrumWatch:
         loud = math.sqrt(self._tone_power)
         too_loud = loud > LARGEST_GAIN * level
         explained = not too_loud and in_dry > EXPLAINED * self._tone_share * dry_power
-        if explained or not self._tone.holds(loud):
+        if explained or self._tone_share < LEAST_SHARE or not self._tone.holds(loud):
             self._masked += 1  # a note may lie on it for a moment
             if self._masked > MOST_MASKED + MASKED_SHARE * self._tone.looks or not self._tone.looks:
                 self._end_tone()
@@ -225,8 +235,8 @@ class SpectrumWatch:
         }
 
     def _end_top(self) -> None:
-        self._top_range.end()
-        self._top_dry.end()
+        self._top_tone.end()
+        self._top_others = 0
 
     def _end_tone(self) -> None:
         self._tone.end()
