@@ -44,6 +44,11 @@ HIDDEN_FILTER = 0.03
 """Prior weight of a low-pass that begins beyond the last frequency seen."""
 LOUD_COUNTS = 0.25
 """Exponent of power in the weight of a bin: what is 60 dB down counts a thirtieth. A sound far down may be a leak."""
+CLIFF_DB = 40.0
+EDGE_BANDS, EDGE_STEPS = 128, 6
+"""What counts as the end of a sound's band: a fall so deep within so many of so many bands."""
+LINEAR = 0.99
+"""Share of the wet power that a filter explains, from which the effect may be one."""
 INDEPENDENT = 12.0
 """How many bins count as independent when readings of the magnitude are compared."""
 
@@ -86,6 +91,10 @@ class Response:
     """Wet's power that is not explained."""
     coherence: float
     """Share of wet's power explained, every frequency counting alike."""
+    edge: int
+    """From this bin on there is no dry sound: it came at a lower rate, or from a lossy codec."""
+    bins: int
+    """Up to here a filter may act: all, or fewer if the effect itself worked at a lower rate."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,17 @@ def spectra(
     return out
 
 
+def band_edge(power: Floats) -> int:
+    """Where a sound ends sharply: the bin from which on it is `CLIFF` softer than just before; else the last one."""
+    width = len(power) // EDGE_BANDS
+    level = 10.0 * np.log10(power[: width * EDGE_BANDS].reshape(EDGE_BANDS, width).mean(axis=1) + TINY)
+    above = np.maximum.accumulate(level[::-1])[::-1]  # the loudest from there on
+    for k in range(EDGE_BANDS // 8, EDGE_BANDS - EDGE_STEPS):
+        if level[k] - above[k + EDGE_STEPS] > CLIFF_DB:
+            return k * width
+    return len(power)
+
+
 def response(found: Spectra, lag: float) -> tuple[Response, Floats]:
     """The response after ``lag`` samples, and the static curve (weights of the curves) before it.
 
@@ -199,7 +219,23 @@ def _respond(found: Spectra, cross: Complexes, curve: Floats, kernel: _Smoother)
     explained = np.clip(np.abs(one) ** 2 / (auto * wet), 0.0, 1.0)
     averages = np.maximum(1.0, 0.5 * found.blocks * kernel.bins)
     error = np.sqrt(np.maximum(1.0 - explained, 1e-12) * wet / auto / averages)
-    return Response(smooth, error, wet, (1.0 - explained) * wet, float(np.mean(explained[1:])))
+    edge = band_edge(found.plain_auto)
+    total = float(np.mean(explained[1:edge]))
+    return Response(smooth, error, wet, (1.0 - explained) * wet, total, edge, _bins_of_effect(found, edge))
+
+
+def _bins_of_effect(found: Spectra, edge: int) -> int:
+    """How far the effect's own band reaches.
+
+    What is not linear makes frequencies beyond those of the dry sound, unless it works at a rate that has no more. So
+    if both sounds end sharply at one place, the effect was at work at that rate, and no filter lies beyond.
+    """
+    width = len(found.wet) // EDGE_BANDS
+    if edge == len(found.wet) or abs(band_edge(found.wet) - edge) > width:
+        return len(found.wet)
+    explained = np.abs(found.plain_cross) ** 2 / np.maximum(found.plain_auto * found.wet, TINY)
+    linear = float(np.sum(explained * found.wet) / max(float(found.wet.sum()), TINY)) > LINEAR
+    return len(found.wet) if linear else edge + EDGE_STEPS // 2 * width
 
 
 def _curve(found: Spectra, cross: Complexes, start: Response) -> Floats | None:
@@ -241,7 +277,7 @@ def pure_delay(found: Response, lag: float, reading: int | None = None) -> Delay
     angle, w = np.angle(found.smooth[some]), _omega()[some]
     readings = _readings(found, seen)
     priors = np.array([prior for prior, _ in readings])
-    if reading is not None and reading < len(readings):
+    if reading is not None:
         priors = np.eye(len(readings))[reading]
     excesses = [
         angle - _minimum_phase(level)[some] if prior else angle
@@ -268,7 +304,7 @@ def _seen(found: Response) -> npt.NDArray[np.bool_]:
     """Bins whose response stands out of the noise, and whose neighbours' does too: one bin may do so by luck."""
     out = np.abs(found.smooth) > SEEN * found.error
     out[:4] = False
-    out[-2:] = False
+    out[min(found.edge, len(out) - 2) :] = False
     seen: npt.NDArray[np.bool_] = out & (_Smoother(1.0)(out.astype(np.float64)) > 0.8)
     return seen
 
@@ -277,7 +313,7 @@ def _readings(found: Response, seen: npt.NDArray[np.bool_]) -> list[tuple[float,
     """What log|H| may be at every bin, with prior weights: the seen bins, joined, and guesses beyond the last."""
     level = np.log(np.abs(found.smooth[seen]) + 1e-300)
     place = np.flatnonzero(seen)
-    last, bins = int(place[-1]), len(seen)
+    last, bins = int(place[-1]), found.bins
     every = np.arange(bins)
     flat: Floats = np.interp(every, place, level)
     octave = np.log(np.maximum(every, 1) / last)
@@ -296,11 +332,11 @@ def _readings(found: Response, seen: npt.NDArray[np.bool_]) -> list[tuple[float,
                 filtered = fallen.copy()
                 filtered[start + 1 :] -= order * (scale[start + 1 :] - scale[start])
                 out.append((HIDDEN_FILTER, filtered))
+    # every response has the same readings, so that a reading's number means the same in each part of the sound
     edge = int(CONVERTER * (bins - 1))
-    if last > edge:
-        clipped = flat.copy()
-        clipped[edge:] = clipped[edge]
-        out.append((0.5, clipped))
+    clipped = flat.copy()
+    clipped[edge:] = clipped[edge]
+    out.append((0.5 if last > edge else 0.0, clipped))
     out.append((0.3, np.zeros(bins)))  # linear phase altogether, always the last
     return out
 
