@@ -16,6 +16,7 @@ import numpy as np
 from fxclone.errors import DeviceError
 from fxclone_realtime.devices import USUAL_RATES_HZ, DeviceInfo
 from fxclone_realtime.engine import Engine
+from fxclone_realtime.meters import Meters
 from fxclone_realtime.sources import FileSource
 
 STALL_S = 2.0
@@ -201,7 +202,7 @@ class PortAudioDevice:
 
         def callback(indata: Any, outdata: Any, frames: int, clock: Any, status: Any) -> None:
             if status:
-                _count_flags(engine, status)
+                count_flags(engine.meters, status)
             dry = indata[:, first : first + count] if neighbours else indata[:, pick]
             engine.process_into(dry.T, outdata.T)
 
@@ -214,7 +215,7 @@ class PortAudioDevice:
 
         def callback(outdata: Any, frames: int, clock: Any, status: Any) -> None:
             if status:
-                _count_flags(engine, status)
+                count_flags(engine.meters, status)
             out, width = outdata.T, dry.shape[1]
             for start in range(0, frames, width):
                 part = dry[:, : min(width, frames - start)]
@@ -278,11 +279,11 @@ class PortAudioDevice:
         return (float(latency[0]), float(latency[1])) if isinstance(latency, tuple | list) else (0.0, float(latency))
 
 
-def _count_flags(engine: Engine, status: Any) -> None:
+def count_flags(meters: Meters, status: Any) -> None:
     """Count one drop-out for a callback that reports any; priming is no drop-out."""
     if status.output_underflow:
-        engine.meters.xrun("output underflow")
+        meters.xrun("output underflow")
     elif status.input_overflow:
-        engine.meters.xrun("input overflow")
+        meters.xrun("input overflow")
     elif status.output_overflow or status.input_underflow:
-        engine.meters.xrun("input underflow or output overflow")
+        meters.xrun("input underflow or output overflow")
