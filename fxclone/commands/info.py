@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     from fxclone.clone import Clone
+
+AUDIBLE_REST = 1e-4
+"""-80 dBFS."""
 
 
 def register(app: typer.Typer) -> None:
@@ -74,8 +78,7 @@ def describe(clone: Clone, cost: float) -> list[tuple[str, str]]:
     for knob in meta.knobs:
         span = f"{knob.minimum:g} to {knob.maximum:g} {knob.unit}"
         rows.append(("knob", f"{knob.name}: {span}, default {knob.default:g}"))
-    if certificate:
-        rows.append(("stability", _stability(certificate)))
+    rows += _stability(certificate, meta.sample_rate) if certificate else [("stability", "was not measured")]
     if meta.levels:
         rows.append(("levels", ", ".join(f"{key} {value:.3g}" for key, value in sorted(meta.levels.items()))))
     if meta.calibration_dbu:
@@ -106,17 +109,32 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
 
 
-def _stability(certificate: dict[str, Any]) -> str:
-    if certificate.get("small_gain") == 0:
-        return "no feedback: nothing can run away"
-    parts = []
-    if _is_number(certificate.get("small_gain")):
-        kind = "contracting" if certificate.get("contracting") else "no proof, see the other figures"
-        parts.append(f"small-gain bound {certificate['small_gain']:.3g} ({kind})")
-    if _is_number(certificate.get("lyapunov_per_sample")):
-        parts.append(f"Lyapunov exponent {certificate['lyapunov_per_sample']:.2g} a sample")
-    met = certificate.get("return_ms")
-    parts.append(
-        f"a disturbed state is back after {met:.1f} ms" if _is_number(met) else "a disturbed state did not return"
-    )
-    return "; ".join(parts)
+def _stability(certificate: dict[str, Any], sample_rate: int) -> list[tuple[str, str]]:
+    """What the certificate says, in words: whether it can run away, how fast it forgets, what it does in silence."""
+    numbers = {key: float(value) for key, value in certificate.items() if _is_number(value)}
+    gain, echoes, met = (numbers.get(key) for key in ("small_gain", "loop_gain", "return_ms"))
+    exponent, rest = (numbers.get(key) for key in ("lyapunov_per_sample", "rest_peak"))
+    rows = []
+    if gain == 0:
+        rows.append(("stability", "no feedback: nothing can run away"))
+    else:
+        parts = []
+        if echoes is not None:
+            parts.append(f"each echo is at most {echoes:.2g} times as loud as the one before")
+        if certificate.get("contracting") is True and gain is not None:
+            parts.append(f"proven: its feedback gains add up to {gain:.2g}, and below 1 every disturbance dies away")
+        elif gain is not None:
+            parts.append(f"measured, not proven: its feedback gains add up to {gain:.3g}, below 1 would be proof")
+        back = f"a disturbed state is back after {_seconds(1e-3 * met)}" if met is not None else None
+        rows.append(("stability", "; ".join([*parts, back or "a disturbed state did not return"])))
+    if gain != 0 and exponent is not None:
+        speed_db = abs(exponent) * sample_rate * 20 / math.log(10) / 1e3
+        does = "die away" if exponent < 0 else "grow"
+        rows.append(("disturbances", f"{does} by {speed_db:.2g} dB a millisecond (largest Lyapunov exponent)"))
+    if rest is not None and rest > AUDIBLE_REST:
+        rows.append(("in silence", f"it goes on humming or hissing at {20 * math.log10(rest):.0f} dBFS"))
+    usual = certificate.get("usual")
+    if isinstance(usual, list) and usual:
+        meant = ", ".join(str(what) for what in usual)
+        rows.append(("no alarm for", f"{meant}: the original does it too"))
+    return rows

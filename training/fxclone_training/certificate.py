@@ -3,21 +3,27 @@
 - small-gain bound L = max over the sound seen of sum_k |dy[n]/dy[n-k]|. L < 1 means contraction: free-running error is
   at most one-step error / (1 - L). It is sufficient only: a perfectly stable fourth-order low-pass has L = 12.
 - return time and largest Lyapunov exponent: two runs of the same sound, one from a disturbed state; how fast they meet.
-- tail: how long the output goes on after a loud burst has ended.
+- loop gain of echoes that feed back: below 1, each is softer than the one before it, at every frequency.
+- tail: how long the output goes on after a loud burst has ended; rest: what it never stops saying.
+- usual: what the original does itself that would be a fault in a clone of anything else.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from fxclone.audio import Audio
+from fxclone.stability.original import usual_faults
 from fxclone_training.ar import Ar
 from fxclone_training.family import Model
 from fxclone_training.gauss_newton import feedback_gains, rounding_scale, windows_of_run
+from fxclone_training.tail_delay import largest_gain
 
 DISTURBANCE = 1e-3
 MET = 0.01
@@ -32,6 +38,83 @@ ROUNDING = 2.0**-24
 """What float32 loses of a sum, relative to its terms."""
 STURDY = 5e-6
 """Such losses may change the output by this much: exports must agree with the model to 1e-5."""
+
+
+class Line(Protocol):
+    """Echoes that feed back, such as `fxclone_training.tail_delay.DelayLine`."""
+
+    @property
+    def delay_samples(self) -> int:
+        """From one echo to the next."""
+
+    @property
+    def loop(self) -> Audio:
+        """What makes the next of each, (channels, channels, taps)."""
+
+
+def certified(model: Model, dry: Audio, wet: Audio, sample_rate: int) -> dict[str, Any]:
+    """The whole certificate, whatever the family.
+
+    Parameters
+    ----------
+    model : Model
+    dry, wet : Audio [shape=(channels, samples)]
+        Held-back sound, and what the original made of it.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    dict
+        What `certify` gives, the echoes' share in it, ``rest_peak`` (linear: the loudest that goes on in silence for
+        ever, without its DC) and ``usual`` (see `fxclone.stability.original.usual_faults`). JSON-safe.
+    """
+    figures = with_lines(model.certify(dry, sample_rate), getattr(model, "lines", ()), sample_rate)
+    tail = int(figures.get("tail_samples", 0))
+    figures["rest_peak"] = rest_peak(model, sample_rate, tail)
+    figures["usual"] = usual_faults(dry, wet, sample_rate, tail_samples=tail)
+    return figures
+
+
+def with_lines(figures: dict[str, Any], lines: Sequence[Line], sample_rate: int) -> dict[str, Any]:
+    """Add echoes that feed back to the figures of what stands beside them.
+
+    A line of D samples whose loop has the gain g at its loudest frequency loses ln(1 / g) in each round of D samples:
+    that is its exponent, and 2-norms contract by g. All parts stand in parallel: the worst is the whole's.
+    """
+    gains = [(largest_gain(line.loop), line.delay_samples) for line in lines]
+    gains = [(gain, delay) for gain, delay in gains if gain > 0]
+    if not gains:
+        return dict(figures)
+    loop_gain = max(gain for gain, _ in gains)
+    exponents = [math.log(gain) / delay for gain, delay in gains]
+    returns = [
+        1e3 * delay * math.ceil(math.log(MET) / math.log(gain)) / sample_rate if gain < 1 else None
+        for gain, delay in gains
+    ]
+    if figures.get("small_gain") != 0:
+        returns.append(figures.get("return_ms"))
+        exponents += [figures["lyapunov_per_sample"]] if figures.get("lyapunov_per_sample") is not None else []
+    known = [each for each in returns if each is not None]
+    small_gain = figures.get("small_gain", 0.0)
+    return figures | {
+        "loop_gain": loop_gain,
+        "small_gain": None if small_gain is None else max(small_gain, loop_gain),
+        "contracting": bool(figures.get("contracting", True)) and loop_gain < 1,
+        "lyapunov_per_sample": max(exponents),
+        "return_ms": max(known) if len(known) == len(returns) else None,
+    }
+
+
+def rest_peak(model: Model, sample_rate: int, tail: int) -> float:
+    """Loudest sample of what goes on after half a second of noise and the tail, without its DC; at most 1."""
+    after, listen = tail + sample_rate // 10, sample_rate // 10
+    sound = np.zeros((model.channels_in, sample_rate // 2 + after + listen), np.float32)
+    sound[:, : sample_rate // 2] = 0.7 * np.random.default_rng(0).uniform(
+        -1, 1, (model.channels_in, sample_rate // 2)
+    ).astype(np.float32)
+    rest = np.nan_to_num(model.run_freely(sound)[:, -listen:], nan=1.0, posinf=1.0, neginf=-1.0)
+    return min(1.0, float(np.abs(rest - rest.mean(axis=1, keepdims=True)).max()))
 
 
 @torch.no_grad()
