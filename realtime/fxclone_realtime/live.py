@@ -253,6 +253,9 @@ class LivePlayer:
                     self._heard(event, process)
                 for line in self._lines():
                     process.send(line)
+                if self._stopped() and process.facts_known is None:
+                    process.kill()  # nothing sounds yet; a driver may hang while it is asked
+                    break
                 if self._stopped() and asked_to_end_at is None:
                     asked_to_end_at = time.perf_counter()
                     process.send("quit")

@@ -1,8 +1,8 @@
 """Reference effects as `Processor`s: the same sound as a render, block by block, with the state carried on.
 
 fxclone's own effects that are formulas run as they are; its filters, its ring modulator and its cabinet have their
-streaming form here; pedalboard's run in pedalboard. What works on whole sounds only (an MP3 codec, a pitch shifter) is
-refused with a reason.
+streaming form here; pedalboard's run in pedalboard, and so do plugins. What works on whole sounds only (an MP3 codec,
+a pitch shifter) is refused with a reason.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ def live_effect(stage: Stage) -> Processor:
         return _OWN[spec.name](stage)
     if spec.source == "pedalboard" and spec.name not in NOT_LIVE:
         return Pedalboard(stage)
-    raise UsageError(
-        f"{spec.address or spec.name} cannot be played live: it works on whole sounds; clone it, or use "
-        "`fxclone effects` to render with it"
-    )
+    if spec.source == "plugin":
+        from fxclone.effects.plugin_live import LivePlugin
+
+        return LivePlugin(stage)
+    raise UsageError(f"{spec.name} cannot be played live: it works on whole sounds only; play a clone of it instead")
 
 
 class _Live:
