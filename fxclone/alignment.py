@@ -18,7 +18,18 @@ from scipy import signal
 
 from fxclone.alignment_apply import DRIFT_SAMPLES, AlignedPair, apply_alignment, read_between
 from fxclone.alignment_coarse import CoarseLine, coarse_line
-from fxclone.alignment_phase import SIZE, TINY, Curves, Delay, pure_delay, response, response_through, spectra
+from fxclone.alignment_phase import (
+    SIZE,
+    TINY,
+    Curves,
+    Delay,
+    Response,
+    Spectra,
+    pure_delay,
+    response,
+    response_through,
+    spectra,
+)
 from fxclone.alignment_track import Line, Track, straight_line, track
 from fxclone.audio import TINY_POWER, Audio, valid_audio, valid_sample_rate
 from fxclone.errors import UsageError
@@ -50,6 +61,11 @@ PARTS = 4
 EXPLAINED = 0.1
 """Unexplained share under which no filter is tried."""
 FRONT_BETTER = 0.8
+HEARD, FRONT_DOUBT = 0.99, 0.1
+"""The dry sound is made of the frequencies up to which it has this share of its power; and how far a filter beyond
+them, before a distortion, is feared."""
+SLIGHT_DRIFT = 0.5
+"""Drift over the whole sound, in samples, that is doubted however straight it looks."""
 SIGNIFICANT = 6.0
 """Standard errors from which a slope is drift; wow is not."""
 WHOLE_SAMPLES = 0.03
@@ -233,11 +249,25 @@ def _look(front: _Front, wet: Floats, offset: float, ppm: float) -> _View:
             break
     points = track(front.curves, weights, shaped, straight, heard, lag)
     points = Track(points.middles + inside.start, points.lags, points.confidences)
-    apart = _disagreement([pure_delay(response_through(part, lag, weights), lag, delay.reading) for part in parts])
-    delay = replace(delay, uncertainty_samples=math.hypot(delay.uncertainty_samples, apart))
+    apart = _disagreement(
+        [pure_delay(response_through(part, lag, weights, heard.bins), lag, delay.reading) for part in parts]
+    )
+    before = _hidden_front(found, heard) if np.any(weights[1:]) else 0.0
+    delay = replace(delay, uncertainty_samples=math.hypot(delay.uncertainty_samples, apart, before))
     turn = np.exp(1j * np.pi * np.linspace(0.0, 1.0, len(found.wet)) * lag)
     gain = abs(float(np.sum(found.plain_cross * turn).real)) / max(float(found.plain_auto.sum()), TINY)
     return _View(offset, ppm, delay, gain, points, straight_line(points), len(dry))
+
+
+def _hidden_front(found: Spectra, heard: Response) -> float:
+    """What a filter before a distortion may shift, in samples, without being seen.
+
+    Above the frequencies that the dry sound is made of, a filter is a delay; what the curve leaves unexplained may be
+    its work.
+    """
+    power = np.cumsum(found.plain_auto)
+    top = max(4, int(np.searchsorted(power, HEARD * power[-1])))
+    return FRONT_DOUBT * (1.0 - heard.coherence) * (SIZE / 2) / (math.pi * top)
 
 
 def _disagreement(delays: list[Delay]) -> float:
@@ -304,6 +334,9 @@ def _verdict(view: _View, coarse: CoarseLine, rate: int) -> PairAlignment:
         wander = line.wander
         careful = 2.0 if view.ppm else 1.0  # the start of a sloping line leans on few points
         spread = math.hypot(spread, careful * drift_error, careful * line.start_error, WANDERS * line.wander)
+        slid = abs(view.ppm) * 1e-6 * view.samples
+        if slid < SLIGHT_DRIFT:  # reverberation may look like it; without it the lag would be that of the middle
+            spread = math.hypot(spread, slid / 4.0)
     else:
         spread = math.inf
     polarity_confidence = view.delay.polarity_confidence

@@ -27,9 +27,12 @@ PHASES = 1024
 """Rows of the interpolator's table; between them it is interpolated linearly, with an error under -115 dB."""
 CHUNK = 1 << 14
 
-MARGIN_SAMPLES = 2.0
+MARGIN_SAMPLES, MOST_MARGIN_SAMPLES = 1, 64
 """Least and most that is left in when the lag is not certain."""
-MOST_MARGIN_SAMPLES = 64.0
+MARGIN_DOUBTS = 3.0
+"""The same in terms of the lag's uncertainty."""
+WHOLE_SAMPLES = 0.25
+"""A doubtful lag that is as near to a whole number, and not told from it, counts as whole."""
 DRIFT_CONFIDENCE = 0.5
 """Confidence from which a drift is resampled away."""
 DRIFT_SAMPLES = 0.1
@@ -77,8 +80,8 @@ def apply_alignment(
         What it found.
     margin_samples : float or None
         How much of the lag to leave in. A model can learn a delay, but cannot look ahead, so too little is harmless
-        and too much is fatal. By default 0 where the lag is confident, otherwise three times its uncertainty, 2
-        samples at least and 64 at most; a doubtful lag that may be none changes nothing.
+        and too much is fatal. By default 0 where the lag is confident, otherwise three times its uncertainty in whole
+        samples, 1 at least and 64 at most; a doubtful lag that may be none changes nothing.
 
     Raises
     ------
@@ -98,7 +101,7 @@ def apply_alignment(
     lag = _removable(alignment, margin_samples)
     if lag != found:
         notes.append(
-            f"the lag ({found:+.2f} samples) is not certain: {lag:.0f} samples are taken out, because a clone can "
+            f"the lag ({found:+.2f} samples) is not certain: {lag:.2f} samples are taken out, because a clone can "
             "learn a delay but cannot look ahead"
         )
     if lag < 0.0:
@@ -130,17 +133,19 @@ def apply_alignment(
 
 
 def _removable(alignment: PairAlignment, margin_samples: float | None) -> float:
-    """How much of the lag may be taken out; whole where it is not certain, so that samples stay as they are."""
+    """How much of the lag may be taken out: what is left in where it is not certain is a whole number of samples."""
     lag = alignment.lag_samples
     if margin_samples is not None:
         return lag - margin_samples
     if alignment.confident:
         return lag
     doubt = alignment.uncertainty_samples
-    if lag >= 0.0:
-        margin = min(MOST_MARGIN_SAMPLES, max(MARGIN_SAMPLES, 3.0 * doubt))
-        return float(max(0, math.floor(lag - margin)))
-    return 0.0 if -lag <= max(0.5, doubt) else float(math.floor(lag - min(doubt, MOST_MARGIN_SAMPLES)))
+    if lag < 0.0:
+        return 0.0 if -lag <= max(0.5, doubt) else float(math.floor(lag - min(doubt, MOST_MARGIN_SAMPLES)))
+    if abs(lag - round(lag)) <= min(WHOLE_SAMPLES, doubt):
+        lag = float(round(lag))  # so that the samples stay as they are
+    margin = min(MOST_MARGIN_SAMPLES, max(MARGIN_SAMPLES, math.ceil(min(MARGIN_DOUBTS * doubt, 1e6))))
+    return lag - margin if lag >= margin else 0.0
 
 
 def read_between(sound: npt.NDArray[np.floating], start: float, step: float, count: int) -> npt.NDArray[np.floating]:

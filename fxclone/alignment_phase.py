@@ -10,7 +10,7 @@ by least squares, that makes the wet sound a filtered version of it (a Hammerste
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,8 @@ LOUD_COUNTS = 0.25
 CLIFF_DB = 40.0
 EDGE_BANDS, EDGE_STEPS = 128, 6
 """What counts as the end of a sound's band: a fall so deep within so many of so many bands."""
-LINEAR = 0.99
-"""Share of the wet power that a filter explains, from which the effect may be one."""
+DISTORTS = 0.5
+"""An effect distorts for certain if a static curve leaves less than this share of what is unexplained without."""
 INDEPENDENT = 12.0
 """How many bins count as independent when readings of the magnitude are compared."""
 
@@ -203,15 +203,17 @@ def response(found: Spectra, lag: float) -> tuple[Response, Floats]:
         curved = _respond(found, cross, curve, kernel)
         if 1.0 - curved.coherence < BETTER * (1.0 - best.coherence):
             best, weights = curved, curve
+    if 1.0 - best.coherence < DISTORTS * (1.0 - alone[0].coherence):
+        best = replace(best, bins=_bins_of_effect(found))
     return best, weights
 
 
-def response_through(found: Spectra, lag: float, curve: Floats) -> Response:
-    """The response after ``lag`` samples, with the static curve given."""
-    return _respond(found, found.cross * np.exp(1j * _omega() * lag), curve, _Smoother(1.0))
+def response_through(found: Spectra, lag: float, curve: Floats, bins: int) -> Response:
+    """The response after ``lag`` samples, with the static curve and the effect's band given."""
+    return _respond(found, found.cross * np.exp(1j * _omega() * lag), curve, _Smoother(1.0), bins)
 
 
-def _respond(found: Spectra, cross: Complexes, curve: Floats, kernel: _Smoother) -> Response:
+def _respond(found: Spectra, cross: Complexes, curve: Floats, kernel: _Smoother, bins: int | None = None) -> Response:
     one = kernel(curve @ cross)
     auto = np.maximum(kernel(found.power_through(curve)), TINY)
     wet = np.maximum(kernel(found.wet), TINY)
@@ -221,21 +223,19 @@ def _respond(found: Spectra, cross: Complexes, curve: Floats, kernel: _Smoother)
     error = np.sqrt(np.maximum(1.0 - explained, 1e-12) * wet / auto / averages)
     edge = band_edge(found.plain_auto)
     total = float(np.mean(explained[1:edge]))
-    return Response(smooth, error, wet, (1.0 - explained) * wet, total, edge, _bins_of_effect(found, edge))
+    return Response(smooth, error, wet, (1.0 - explained) * wet, total, edge, bins or len(wet))
 
 
-def _bins_of_effect(found: Spectra, edge: int) -> int:
-    """How far the effect's own band reaches.
+def _bins_of_effect(found: Spectra) -> int:
+    """How far the band of an effect that distorts reaches.
 
-    What is not linear makes frequencies beyond those of the dry sound, unless it works at a rate that has no more. So
-    if both sounds end sharply at one place, the effect was at work at that rate, and no filter lies beyond.
+    It makes frequencies beyond those of the dry sound, unless it works at a rate that has no more. So if both sounds
+    end sharply at one place, the effect was at work at that rate, and no filter lies beyond.
     """
-    width = len(found.wet) // EDGE_BANDS
+    width, edge = len(found.wet) // EDGE_BANDS, band_edge(found.plain_auto)
     if edge == len(found.wet) or abs(band_edge(found.wet) - edge) > width:
         return len(found.wet)
-    explained = np.abs(found.plain_cross) ** 2 / np.maximum(found.plain_auto * found.wet, TINY)
-    linear = float(np.sum(explained * found.wet) / max(float(found.wet.sum()), TINY)) > LINEAR
-    return len(found.wet) if linear else edge + EDGE_STEPS // 2 * width
+    return edge + EDGE_STEPS // 2 * width
 
 
 def _curve(found: Spectra, cross: Complexes, start: Response) -> Floats | None:

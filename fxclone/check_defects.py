@@ -127,6 +127,8 @@ def drop_outs(dry: _Sound, wet: _Sound, sample_rate: int) -> list[Place]:
         sides = min(rms(before), rms(after))
         step = max(float(np.abs(before[-2:]).max()), float(np.abs(after[:2]).max()))
         playing = min(rms(part) for part in np.array_split(dry[run.start : end], 4))
+        if np.ptp(dry[run.start : end]) < 1e-3 * played_level:
+            continue  # an echo of a flat top may cancel it exactly
         if sides < 0.03 * level or step < 0.02 * sides or playing < 0.02 * played_level:
             continue
         found.append(run)
@@ -305,7 +307,10 @@ def standing_offset(dry: _Sound, sound: _Sound, sample_rate: int) -> float:
         return float(np.mean(sound, dtype=np.float64))
     blocks = sound[: count * block].reshape(count, block).mean(axis=1, dtype=np.float64)
     tops = block_peaks(dry, sample_rate, 0.1)[:count]
-    return float(np.median(blocks[np.argsort(tops, kind="stable")[: max(4, count // 4)]]))
+    softest = blocks[np.argsort(tops, kind="stable")[: max(4, count // 4)]]
+    offset = float(np.median(softest))
+    scatter = float(np.median(np.abs(softest - offset)))
+    return offset if abs(offset) > 2.0 * scatter else 0.0  # a recorder's is the same all the time
 
 
 @dataclass(frozen=True)

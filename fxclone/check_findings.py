@@ -8,16 +8,19 @@ from itertools import pairwise
 
 import numpy as np
 
+from fxclone.alignment_apply import MARGIN_DOUBTS, MOST_MARGIN_SAMPLES
 from fxclone.audio import Audio, gain_to_db, peak
 from fxclone.check import LEAST_S, RELATED_COHERENCE, Finding, Measured, Severity, is_silent
 from fxclone.check_defects import Place
 
 SHORT_S = 2.0
 LEADS_SAMPLES = -0.5
-UNSURE_SAMPLES = 5.0
-"""A lag is called uncertain from here on: less is harmless, training leaves a margin."""
+UNSURE_SAMPLES = MOST_MARGIN_SAMPLES / MARGIN_DOUBTS
+"""A lag is called uncertain from here on: less is harmless, the margin that training leaves in covers it."""
 WANDER_SAMPLES = 0.3
 """From one moment to the next: what wow and flutter do, and a track that strays now and then does not."""
+WANDER_DOUBTS = 0.5
+"""And at least so much of the lag's uncertainty: where the lag is not known, its wander is not either."""
 DRIFT_SAMPLES = 0.5
 """Drift over the whole recording that is worth a word."""
 NOISY_ESR_DB = -25.0
@@ -124,7 +127,11 @@ def _lag(m: Measured, dry_samples: int, sample_rate: int) -> list[Finding]:
         spread = f"{a.uncertainty_samples:.0f} samples" if math.isfinite(a.uncertainty_samples) else "an unknown amount"
         words = f"its lag is uncertain by {spread}"
         found.append(Finding("caveat", "lag_confidence", a.confidence, words, "training leaves a margin"))
-    if a.wander_samples >= WANDER_SAMPLES and _unsteady(m) and a.polarity_confidence > 0.3:
+    if (
+        a.wander_samples >= max(WANDER_SAMPLES, WANDER_DOUBTS * a.uncertainty_samples)
+        and _unsteady(m)
+        and a.polarity_confidence > 0.3
+    ):
         words = f"its lag wanders by {a.wander_samples:.1f} samples about its mean, as from wow and flutter or vibrato"
         found.append(Finding("caveat", "wander", a.wander_samples, words, "a clone learns the mean, not the wander"))
     drift = abs(a.drift_ppm) * 1e-6 * dry_samples

@@ -91,13 +91,24 @@ def test_a_wet_sound_that_leads_is_shifted_later_and_said(rng):
 
 def test_of_a_doubtful_lag_some_is_left_in_and_said(rng):
     sound = rng.standard_normal((1, 3000)).astype(np.float32)
-    doubtful = replace(SURE, lag_samples=100.4, confidence=0.3, uncertainty_samples=2.5)
+    doubtful = replace(SURE, lag_samples=100.2, confidence=0.3, uncertainty_samples=2.5)
     out = apply_alignment(sound, sound, RATE, doubtful)
-    assert out.removed_samples == 92.0
+    assert out.removed_samples == 92.0  # 100.2 may be 100, and then the samples stay as they are
     np.testing.assert_array_equal(out.wet, sound[:, 92:])
     assert any("not certain" in note for note in out.notes)
     exact = apply_alignment(sound, sound, RATE, doubtful, margin_samples=0.0)
-    assert exact.removed_samples == 100.4
+    assert exact.removed_samples == 100.2
+
+
+@pytest.mark.parametrize(("doubt", "left"), [(0.06, 1), (0.3, 1), (0.4, 2), (50.0, 64)])
+def test_what_is_left_in_is_whole_so_that_a_pair_is_exact_but_for_a_delay(doubt, left):
+    n = np.arange(6000)
+    dry = tones(n)[None].astype(np.float32)
+    wet = tones(n - 100.4)[None].astype(np.float32)
+    out = apply_alignment(dry, wet, RATE, replace(SURE, lag_samples=100.4, confidence=0.3, uncertainty_samples=doubt))
+    assert out.removed_samples == pytest.approx(100.4 - left)
+    assert out.wet.shape == out.dry.shape
+    np.testing.assert_allclose(out.wet[:, 300 + left : -300], out.dry[:, 300 : -300 - left], atol=1e-4)
 
 
 @pytest.mark.parametrize("lag", [-0.4, 0.0, 1.5])
