@@ -4,7 +4,7 @@ Nothing else happens in it: whoever shows meters, reads keys or prints is anothe
 hold up the sound. Standard input brings one line of JSON (what to play), then commands, a line each (see `control`);
 its end means that nobody is left, and the sound ends a second later. Standard output takes events, a line of JSON each:
 
-- ``ready`` with `Facts`, once sound runs; ``said`` and ``trip`` with a text;
+- ``ready`` with `Facts`, once sound runs, and ``facts`` when they have changed; ``said`` and ``trip`` with a text;
 - ``end`` with the report, if it came to playing, and the error, if there was one. It is always the last.
 """
 
@@ -72,12 +72,17 @@ class _Teller:
 
     def __init__(self, tell: Any) -> None:
         self._tell, self._ready = tell, False
+        self._heard = (0, False, 0)
         self._trips_told = 0
 
     def tick(self, session: Session) -> None:
         if not self._ready and session.meters.blocks:
             self._ready = True
+            self._heard = session.heard
             self._tell("ready", facts=session.facts.as_dict())
+        elif self._ready and session.heard != self._heard:
+            self._heard = session.heard
+            self._tell("facts", facts=session.facts.as_dict())
         trips = session.trips
         for trip in trips[self._trips_told :]:
             self._tell("trip", text=str(trip))

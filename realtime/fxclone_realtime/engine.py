@@ -76,6 +76,7 @@ class Engine:
         self.failure: Exception | None = None
         self.budget_s = max_block / sample_rate
         self.meters = meters or Meters(self.budget_s, channels_out)
+        self.meters.touch()
         self._on_first_block = on_first_block
         self._now = self._wanted = self.voice(processor)
         self._next: Voice | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,7 @@ HOLD_S = 1.5
 """How long a peak stays marked."""
 SILENT_INPUT, SILENT_S = 1e-4, 10.0
 """Under -80 dBFS for so long, nothing is plugged in."""
+POOR_PRIORITY = "no raised priority"
 BUSY_S, MOST_XRUNS, BUSY_LOAD = 5.0, 3, 0.5
 """So many drop-outs in that time, and they are explained. From that load on it is the clone itself."""
 
@@ -99,11 +101,14 @@ class Face:
 
     def tick(self, playing: Playing) -> None:
         """Draw, if it is time to."""
-        if playing.facts is not self._facts:
-            self._facts = playing.facts
-            for note in playing.facts.notes:
+        facts, before = playing.facts, self._facts
+        self._facts = facts
+        if before is None or (before.device, before.sample_rate) != (facts.device, facts.sample_rate):
+            for note in facts.notes:
                 self.say(note)
-            self.say(header(playing.facts))
+            self.say(header(facts))
+            if POOR_PRIORITY in facts.priority:
+                self.say(f"the sound has {facts.priority}; drop-outs are likelier")
             self._hints, self._view = Hints(), View()
         now = time.perf_counter()
         if now - self._drawn_at < REFRESH_S:
@@ -114,7 +119,8 @@ class Face:
             self.say(hint)
         if self.shown:
             self._wipe()
-            sys.stdout.write("\n".join("\r\x1b[K" + line for line in lines))
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be wiped
+            sys.stdout.write("\n".join("\r\x1b[K" + line[:width] for line in lines))
             sys.stdout.flush()
             self._lines = len(lines)
 

@@ -127,7 +127,7 @@ class AudioProcess:
         if event is None:
             raise FxcloneError(self._died())
         self._beat_at = time.perf_counter()
-        if event["event"] == "ready":
+        if event["event"] in ("ready", "facts"):
             self.facts_known = facts_from(event["facts"])
         elif event["event"] == "end":
             self.end = event
@@ -136,7 +136,8 @@ class AudioProcess:
     def _still_alive(self) -> None:
         if self.facts_known is None:
             return
-        beats, now = self.meters.beats, time.perf_counter()
+        # While it loads something, the beats pause and the sound goes on.
+        beats, now = self.meters.beats + self.meters.blocks, time.perf_counter()
         if beats != self._beats:
             self._beats, self._beat_at = beats, now
         elif now - self._beat_at > HANG_S:

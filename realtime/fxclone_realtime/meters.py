@@ -145,9 +145,14 @@ class Meters:
 
     def __init__(self, budget_s: float, outputs: int = 1, memory: memoryview | None = None) -> None:
         memory = memoryview(bytearray(self.BYTES)) if memory is None else memory
+        self._memory = memory[: self.BYTES]
         self.slots = memory[: 8 * _SLOTS].cast("d")
         self.times = TimeHistogram(budget_s, memory[8 * _SLOTS : self.BYTES])
         self.outputs = min(outputs, MOST_OUTPUTS)
+
+    def touch(self) -> None:
+        """Bring all of the memory in, so that the callback never waits for a page; before sound runs."""
+        self._memory[:] = bytes(self._memory)
 
     @property
     def first_block_s(self) -> float | None:

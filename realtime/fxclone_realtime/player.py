@@ -157,15 +157,15 @@ class Session:
 
     def _measured(self) -> capacity.Capacity:
         """Of the heaviest chain; where two run side by side, of both."""
-        engine = self.engine
-        found = [
-            capacity.measure(part.monitor.inner, engine.sample_rate, engine.max_block, engine.channels_in)
-            for part in self._all
-        ]
+        found = [self._cost(part) for part in self._all]
         if self.against is not None:
             beside = found.pop()
             return max((each.beside(beside) for each in found), key=lambda each: each.load)
         return max(found, key=lambda each: each.load)
+
+    def _cost(self, part: Part) -> capacity.Capacity:
+        engine = self.engine
+        return capacity.measure(part.monitor.inner, engine.sample_rate, engine.max_block, engine.channels_in)
 
     # Playing
 
@@ -281,7 +281,10 @@ class Session:
         elif command.name == "load":
             if len(self.parts) >= MOST_CHAINS:
                 raise UsageError(f"{MOST_CHAINS} chains are loaded; choose one of them, or start anew")
-            self.parts.append(self._load(command.text))
+            part = self._load(command.text)
+            if not self.options.anyway:
+                self._cost(part).check()
+            self.parts.append(part)
             self._choose(len(self.parts) - 1)
         elif command.name == "next":
             if len(self.parts) == 1:
@@ -325,6 +328,11 @@ class Session:
         meters.mix, meters.voice = engine.mix, self.chosen
         meters.out_gain_db, meters.in_gain_db = self._gains_db["gain"], self._gains_db["in-gain"]
         meters.beats += 1
+
+    @property
+    def heard(self) -> tuple[int, bool, int]:
+        """Which chain is heard, whether it is the original instead, and how many chains there are."""
+        return self.chosen, self.on_original, len(self.parts)
 
     def take_answers(self) -> list[str]:
         """What there was to say about lines that could not be carried out, since the last call."""
