@@ -43,7 +43,7 @@ class Rendered:
         return out
 
 
-def trained_levels(expression, rate=RATE):
+def levels_of(expression, rate=RATE):
     """What a training on this effect would have stored."""
     dry = training_sound(20.0, rate, seed=3)
     wet = effect(expression).render(dry, rate)

@@ -88,7 +88,7 @@ class StabilityMonitor:
         self._levels = LevelWatch(self.known, rate, latency + tail, tail, channels, outs, step)
         self._spectra = SpectrumWatch(self.known, rate, latency, tail, outs, step)
         self._rewarm = round(self.known.rewarm_s * rate) if self._speed > 1 else 0
-        self._past = History(channels, max(self._rewarm, self._spectra.size + latency) + step, step)
+        self._past = History(channels, max(self._rewarm, self._spectra.size + latency) + 2 * step, step)
         self._clean = np.zeros((channels, step), dtype=np.float32)
         self._magnitude = np.zeros((channels, step), dtype=np.float32)
         self._dry = np.zeros((outs, step), dtype=np.float32)

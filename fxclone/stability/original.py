@@ -38,7 +38,7 @@ def usual_faults(dry: Audio, wet: Audio, sample_rate: int, *, tail_samples: int 
     )
     levels = LevelWatch(known, sample_rate, tail_samples, tail_samples, len(dry), len(wet), STEP)
     spectra = SpectrumWatch(known, sample_rate, 0, tail_samples, len(wet), STEP)
-    past = History(len(dry), spectra.size + STEP, STEP)
+    past = History(len(dry), spectra.size + 2 * STEP, STEP)
     found: set[str] = set()
     for start in range(0, min(dry.shape[1], wet.shape[1]), STEP):
         before, after = dry[:, start : start + STEP], wet[:, start : start + STEP]

@@ -47,6 +47,7 @@ ALIKE = 0.4
 """Two spectra whose cosine is less than this are of different playing."""
 EXPLAINED = 0.05
 """A tone is explained if the input has it with this part of the share that it has in the output."""
+LISTEN, GLANCE, COMPARE, JUDGE = range(4)
 LARGEST_GAIN = 1e3
 """A tone louder than this many times the input does not come from it."""
 
@@ -81,7 +82,7 @@ class SpectrumWatch:
         In Hz.
     latency, tail : int
         In samples: how late the output is, and for how long it may go on. The input's history has to hold ``size`` and
-        a block more than the latency.
+        two blocks more than the latency.
     channels_out, max_block : int
     """
 
@@ -108,16 +109,17 @@ class SpectrumWatch:
         self._spectrum = np.zeros(size // 2 + 1, dtype=np.complex64)
         self._wet, self._dry, self._first = (np.zeros(size // 2 + 1, dtype=np.float32) for _ in range(3))
         self._spare = np.zeros(size // 2 + 1, dtype=np.float32)
-        self._first_norm = self._top_first = self._top_power = self._tone_power = self._tone_share = self._since = 0.0
-        self._looking = self._is_top = self._is_tone = False
+        self._first_norm = self._top_first = self._top_power = self._tone_power = self._tone_share = 0.0
+        self._is_top = self._is_tone = False
+        self._since = self._ago = self._stage = 0
         self._place = self._others = self._masked = self._top_others = 0
         self._top_tone, self._tone = _Range(), _Range()
 
     def forget(self) -> None:
         """Start looking anew, because the processor starts afresh."""
         self._heard.clear()
-        self._since = 0.0
-        self._looking = False
+        self._since = self._ago = 0
+        self._stage = LISTEN
         self._end_top()
         self._end_tone()
 
@@ -134,13 +136,20 @@ class SpectrumWatch:
         """
         self._heard.push(wet)
         self._since += wet.shape[1]
-        if self._looking:  # the second half of a look, in a block of its own: each takes one transform
-            self._looking = False
-            self._power(past, self._dry, ago=wet.shape[1] + self._latency)  # of the same moment
+        self._ago += wet.shape[1]
+        # A look takes four blocks: no block has to do more than one transform.
+        if self._stage == LISTEN and self._since >= self._every:
+            self._since = self._ago = 0
+            self._power(self._heard, self._wet)
+            self._stage = GLANCE
+        elif self._stage == GLANCE:
+            self._stage = COMPARE if self._glance() else LISTEN
+        elif self._stage == COMPARE:
+            self._power(past, self._dry, ago=self._ago + self._latency)  # the same moment
+            self._stage = JUDGE
+        elif self._stage == JUDGE:
+            self._stage = LISTEN
             return self._judge(dry_level)
-        if self._since >= self._every:
-            self._since = 0.0
-            self._looking = self._glance()
         return None
 
     def _power(self, sound: History, out: Power, ago: int = 0) -> None:
@@ -160,7 +169,6 @@ class SpectrumWatch:
     def _glance(self) -> bool:
         """Look at the output; return whether the input must be looked at too."""
         power = self._wet
-        self._power(self._heard, power)
         total = float(power[LOWEST_BIN:].sum())
         if not total > self._quiet**2:
             self._end_top()
