@@ -10,6 +10,7 @@ import numpy as np
 
 from fxclone.alignment import PairAlignment, align_pair
 from fxclone.audio import Audio, db_to_gain, fit_channels, peak, rms
+from fxclone.captured import captured_lag
 from fxclone.check import CheckReport, check_pair
 from fxclone.errors import FxcloneError
 from fxclone.files import read_sound
@@ -27,6 +28,8 @@ FAR_S = 12.0
 """How far a lag is looked for where nothing is found nearby: both files were started by hand."""
 AGREEING_SAMPLES = 2.0
 """Lags measured with confidence agree if they lie within this."""
+LEAST_DOUBT_SAMPLES, MOST_DOUBT_SAMPLES = 0.1, 1.0
+"""How far the lag by a capture's markers may be from the one measured on music, whose uncertainty decides."""
 IDENTICAL_DB = -60.0
 """Channels that differ by less than this are one; and one that is so much softer than the other is none."""
 IN_STEP = PairAlignment(0.0, 1.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -49,6 +52,8 @@ class Passage:
         Of these two sounds.
     report : CheckReport or None
         Of the first passage of each take.
+    captured_samples : float or None
+        How late the wet file is by the markers of a capture, if what was measured does not contradict.
     """
 
     window: Window
@@ -57,6 +62,7 @@ class Passage:
     ahead_samples: float
     measured: PairAlignment
     report: CheckReport | None = None
+    captured_samples: float | None = None
 
     @property
     def late_samples(self) -> float:
@@ -94,6 +100,7 @@ def read_take(take: Take, windows: Sequence[Window], rate: int, *, align: bool) 
     dry_rate, wet_rate = (info.sample_rate for info in take.info)
     passages: list[Passage] = []
     loudest = [0.0, 0.0]
+    captured = captured_lag(take, rate) if align else None
     for window in windows:
         start_s = math.floor(window.start_s * dry_rate) / dry_rate
         expected_s = passages[-1].expected(start_s, rate) / rate if passages else 0.0
@@ -114,7 +121,9 @@ def read_take(take: Take, windows: Sequence[Window], rate: int, *, align: bool) 
         if align:
             measured, report = _measured(dry, wet, rate, report)
         placed = replace(window, start_s=start_s)
-        passages.append(Passage(placed, dry, wet, (wet_start_s - start_s) * rate, measured, report))
+        passage = Passage(placed, dry, wet, (wet_start_s - start_s) * rate, measured, report)
+        believed = captured is not None and _agree(captured, passage)
+        passages.append(replace(passage, captured_samples=captured if believed else None))
     for path, level, advice in zip(
         (take.dry, take.wet), loudest, ("check the file and its channel", "check the recording"), strict=True
     ):
@@ -125,6 +134,15 @@ def read_take(take: Take, windows: Sequence[Window], rate: int, *, align: bool) 
             f"{take.wet} is silent wherever {take.dry.name} is not; expected both at once: check the files"
         )
     return passages
+
+
+def _agree(captured: float, passage: Passage) -> bool:
+    """Whether the lag by markers is the one that was measured, within what that is sure of.
+
+    A filter moves a marker's peak later than its beginning, so with less certainty it is not believed at all.
+    """
+    doubt = min(passage.measured.uncertainty_samples, MOST_DOUBT_SAMPLES)
+    return abs(passage.late_samples - captured) <= max(LEAST_DOUBT_SAMPLES, doubt)
 
 
 def _checked(dry: Audio, wet: Audio, rate: int, name: str) -> CheckReport:
@@ -195,6 +213,9 @@ def settle(
         near = [q for q in sure if q.window.take == p.window.take]
         if lag_samples is not None:
             late = lag_samples
+        elif p.captured_samples is not None:
+            late = p.captured_samples
+            p = replace(p, measured=replace(p.measured, drift_ppm=0.0))
         elif p.measured.confident:
             out.append(p.measured)
             continue

@@ -43,6 +43,8 @@ MEASURED = (
     "wander_samples",
 )
 """What the metadata say of an alignment, besides the lag."""
+WORDS = ("wet", "start_s", "source")
+"""Of what is said of a take, what has no median."""
 LATE_SAMPLES = 0.05
 """Lags below this are not worth a word."""
 
@@ -161,7 +163,7 @@ def read_recording(
     while passages:  # each is let go when it is done: sound may be long
         passage, alignment = passages.pop(0), alignments.pop(0)
         aligned = apply_alignment(passage.dry, passage.wet, sample_rate, alignment)
-        rows.append(_row(passage, aligned))
+        rows.append(_row(passage, aligned, how))
         for side, pieces in zip(parts, _divided(passage, aligned, sample_rate, layout), strict=True):
             side += pieces
     training, validation = (
@@ -267,12 +269,16 @@ def _joined(pieces: Sequence[_Piece], name: str, rate: int, what: str) -> Pair:
     return Pair(pair.dry, pair.wet, rate, name, provenance)
 
 
-def _row(passage: Passage, aligned: AlignedPair) -> dict[str, Any]:
+def _row(passage: Passage, aligned: AlignedPair, how: Treatment) -> dict[str, Any]:
     found = passage.measured.as_dict()
+    by_capture = passage.captured_samples is not None
+    source = "none" if not how.align else "given" if how.lag_samples is not None else "capture" if by_capture else None
+    late = passage.captured_samples if source == "capture" else passage.late_samples
     return {
         "wet": passage.window.take.name,
         "start_s": round(passage.window.start_s, 3),
-        "lag_samples": passage.late_samples if math.isfinite(passage.late_samples) else None,
+        "source": source or "measured",
+        "lag_samples": late if late is not None and math.isfinite(late) else None,
         "latency_removed_samples": aligned.removed_samples + passage.ahead_samples,
         "resampled_ppm": aligned.resampled_ppm,
         **{key: found[key] for key in MEASURED},
@@ -281,9 +287,10 @@ def _row(passage: Passage, aligned: AlignedPair) -> dict[str, Any]:
 
 def _facts(rows: list[dict[str, Any]], rate: int, align: bool) -> dict[str, Any]:
     """What was measured and removed; the figures of the whole are medians."""
-    middle = {key: _median([row[key] for row in rows]) for key in rows[0] if key not in ("wet", "start_s")}
+    middle = {key: _median([row[key] for row in rows]) for key in rows[0] if key not in WORDS}
     return {
         "aligned": align,
+        "source": ", ".join(sorted({row["source"] for row in rows})),
         **middle,
         "latency_removed_ms": (middle["latency_removed_samples"] or 0.0) / rate * 1000,
         "polarity": int(np.sign(sum(row["polarity"] for row in rows))),
