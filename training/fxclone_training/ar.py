@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from fxclone.audio import Audio
 from fxclone.errors import UsageError
+from fxclone_export.graph import StreamingGraph
 from fxclone_training import kernels
 
 
@@ -310,11 +311,24 @@ class Ar(nn.Module):
 
     def graphs(self, loudest: float) -> Iterator[onnx.ModelProto]:
         """The folded form if there is one, then the general one, which rounds a little less."""
-        from fxclone_training.ar_export import export_ar, folds
+        from fxclone_training.ar_export import export_ar
 
-        if folds(self):
+        if self.folds:
             yield export_ar(self, loudest=loudest)
         yield export_ar(self, loudest=loudest, fold=False)
+
+    @property
+    def folds(self) -> bool:
+        """Whether it has a cheaper form that rounds a little more."""
+        from fxclone_training.ar_export import folds
+
+        return folds(self)
+
+    def add_to(self, graph: StreamingGraph, signal: str, *, loudest: float, fold: bool, prefix: str) -> str:
+        """Run ``signal`` (1, T) through it inside a graph, see `fxclone_training.ar_export.add_ar`."""
+        from fxclone_training.ar_export import add_ar
+
+        return add_ar(graph, self, signal, loudest=loudest, fold=fold, prefix=prefix)
 
     def certify(self, dry: Audio, sample_rate: int) -> dict[str, Any]:
         """See `fxclone_training.certificate.certify`."""

@@ -13,13 +13,16 @@ from fxclone_training import ar_stages, tail_stages
 from fxclone_training.grow import linear_stage
 from fxclone_training.session import Session
 from fxclone_training.tail import Tail
+from fxclone_training.tail_drive import race, train_driven
 from fxclone_training.tail_front import curve_then_response_db
 from fxclone_training.tail_identify import identify
 from fxclone_training.tail_length import LINEAR_DB, SHORT_S
 
 CURVE_S, CURVE_HZ = 6.0, 24_000
 """How much of the pair, and at which rate, a first curve and response are fitted to: half a second of work."""
-SOME_COPY_DB = -10.0
+SOME_COPY_DB, CURVE_DB = -8.0, -20.0
+"""At first sight: worth a try, and clearly it."""
+DRIVEN_WORTH_DB = 3.0
 SMALL = 32
 """Inputs of a linear `ar` model that is worth trying before a response, which takes a second."""
 FULLY_LINEAR_DB = -60.0
@@ -52,9 +55,18 @@ def train(session: Session, start: None, device: torch.device) -> str:
             session.tell(f"it is linear, and a response of {1e3 * SHORT_S:.0f} ms does it best; family tail")
             return tail_stages.train(session, None, device, found)
         return ar_stages.train(session, None, device)
+    return _nonlinear(session, device)
+
+
+def _nonlinear(session: Session, device: torch.device) -> str:
+    """No tail, one channel, not linear: a curve alone, filters behind it, filters around it, or none of these."""
+    pair = session.training
     curve_db, both_db = _curve_and_response(pair)
-    session.findings["auto"] |= {"curve_db": curve_db, "curve_then_response_db": both_db}
-    if both_db <= min(SOME_COPY_DB, curve_db - WORTH_DB):
+    found = session.findings["auto"]
+    found |= {"curve_db": curve_db, "curve_then_response_db": both_db}
+    if curve_db <= CURVE_DB and both_db > curve_db - WORTH_DB:
+        return ar_stages.train(session, None, device)
+    if both_db <= CURVE_DB and both_db <= curve_db - WORTH_DB:
         session.tell(
             f"a curve and a response of {1e3 * SHORT_S:.0f} ms behind it explain it to {both_db:.0f} dB at first "
             f"sight, a curve alone to {curve_db:.0f} dB; family tail"
@@ -62,7 +74,17 @@ def train(session: Session, start: None, device: torch.device) -> str:
         ended = tail_stages.front_and_tail(session, round(SHORT_S * pair.sample_rate))
         if session.best_esr_db <= SOME_COPY_DB:
             return ended
-        session.tell("at second sight that is not it; family ar")
+    start = race(pair)
+    found |= {"driven_db": start.esr_db, "cutoff_hz": start.cutoff_hz, "drive": start.drive}
+    if start.esr_db <= min(SOME_COPY_DB, curve_db - DRIVEN_WORTH_DB):
+        behind = f"a high-pass of {start.cutoff_hz:.0f} Hz" if start.cutoff_hz else "no filter"
+        session.tell(
+            f"a clean path beside a curve behind {behind} explains it to {start.esr_db:.0f} dB at first sight; family "
+            "tail, with filters before the curve"
+        )
+        ended = train_driven(session, start)
+        if session.best_esr_db <= SOME_COPY_DB:
+            return ended
     return ar_stages.train(session, None, device)
 
 

@@ -2,15 +2,16 @@
 
     y = direct * x  +  after * front(x)  +  delay lines
 
-``*`` is convolution, from every input channel to every output channel; ``front`` is an `Ar` model that each channel
-goes through by itself. Reverbs and cabinets need ``direct`` alone; an amp into a cabinet needs ``after``; a distortion
-beside a dry path needs both. Echoes that feed back are delay lines, where responses would be far too long. All are
-found by least squares (`tail_identify`, `tail_front`, `tail_delay`), not by gradient descent.
+``*`` is convolution, from every input channel to every output channel; ``front`` is an `Ar` model or a `Curve` that
+each channel goes through by itself. Reverbs and cabinets need ``direct`` alone; an amp into a cabinet needs ``after``;
+a pedal with a clean path beside the driven one needs both. Echoes that feed back are delay lines, where responses would
+be far too long. All are found by least squares and second-order steps (`tail_identify`, `tail_front`, `tail_drive`,
+`tail_delay`), not by gradient descent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,17 @@ from fxclone_export.delay_line import DelayLines, feedback_delay
 from fxclone_export.graph import StreamingGraph
 from fxclone_export.partitioned import convolve
 from fxclone_training.ar import Ar
-from fxclone_training.ar_export import add_ar, folds
 from fxclone_training.certificate import NO_FEEDBACK, tail_samples
+from fxclone_training.curve import Curve
 from fxclone_training.tail_delay import DelayLine, largest_gain, run_line
 
 Responses = npt.NDArray[np.float32]
 """Impulse responses [shape=(channels out, channels in, taps)]."""
+
+
+Front = Ar | Curve
+"""What a channel may go through before its responses."""
+_FRONTS: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Front]] = {"ar": Ar.restored, "curve": Curve.restored}
 
 
 class Tail:
@@ -41,7 +47,7 @@ class Tail:
     ----------
     direct : ndarray [shape=(channels out, channels in, taps)] or None
         Responses to the dry sound.
-    front : Ar or None
+    front : Front or None
         What each input channel goes through before ``after``.
     after : ndarray [shape=(channels out, channels in, taps)] or None
         Responses to what ``front`` makes of the dry sound.
@@ -54,7 +60,7 @@ class Tail:
     def __init__(
         self,
         direct: Responses | None = None,
-        front: Ar | None = None,
+        front: Front | None = None,
         after: Responses | None = None,
         lines: Sequence[DelayLine] = (),
     ) -> None:
@@ -129,7 +135,7 @@ class Tail:
 
     def graphs(self, loudest: float) -> Iterator[onnx.ModelProto]:
         """The front folded if it folds, then in its general form; the responses as partitioned convolutions."""
-        for fold in (True, False) if self.front is not None and folds(self.front) else (False,):
+        for fold in (True, False) if self.front is not None and self.front.folds else (False,):
             graph = StreamingGraph(self.channels_in)
             parts = []
             if self.direct is not None:
@@ -139,7 +145,7 @@ class Tail:
                 for channel in range(self.channels_in):
                     lane = "audio" if self.channels_in == 1 else graph.slice("audio", channel, channel + 1, 0)
                     prefix = "" if self.channels_in == 1 else f"{channel}."
-                    lanes.append(add_ar(graph, self.front, lane, loudest=loudest, fold=fold, prefix=prefix))
+                    lanes.append(self.front.add_to(graph, lane, loudest=loudest, fold=fold, prefix=prefix))
                 driven = lanes[0] if len(lanes) == 1 else graph.op("Concat", *lanes, axis=0)
                 parts.append(convolve(graph, driven, self.after, name="after"))
             if self.lines:
@@ -193,6 +199,7 @@ class Tail:
         about: dict[str, Any] = {"front": None, "delays_samples": [line.delay_samples for line in self.lines]}
         if self.front is not None:
             about["front"], weights = self.front.stored()
+            about["front_family"] = self.front.family
             tensors |= {f"front.{name}": value for name, value in weights.items()}
         return about, tensors
 
@@ -206,10 +213,10 @@ class Tail:
             If shape and weights do not fit each other.
         """
         own = {name: weights[name].numpy() for name in ("direct", "after") if name in weights}
-        front = None
+        front: Front | None = None
         if shape["front"] is not None:
             inner = {name.removeprefix("front."): value for name, value in weights.items() if name.startswith("front.")}
-            front = Ar.restored(shape["front"], inner)
+            front = _FRONTS[shape["front_family"]](shape["front"], inner)
         lines = [
             DelayLine(int(delay), weights[f"line.{place}.feed"].numpy(), weights[f"line.{place}.loop"].numpy())
             for place, delay in enumerate(shape["delays_samples"])
