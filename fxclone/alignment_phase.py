@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from fxclone.alignment_band import band_edge, effects_band
+
 Floats = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]
 
@@ -44,9 +46,6 @@ HIDDEN_FILTER = 0.03
 """Prior weight of a low-pass that begins beyond the last frequency seen."""
 LOUD_COUNTS = 0.25
 """Exponent of power in the weight of a bin: what is 60 dB down counts a thirtieth. A sound far down may be a leak."""
-CLIFF_DB = 40.0
-EDGE_BANDS, EDGE_STEPS = 128, 6
-"""What counts as the end of a sound's band: a fall so deep within so many of so many bands."""
 DISTORTS = 0.5
 """An effect distorts for certain if a static curve leaves less than this share of what is unexplained without."""
 INDEPENDENT = 12.0
@@ -171,17 +170,6 @@ def spectra(
     return out
 
 
-def band_edge(power: Floats) -> int:
-    """Where a sound ends sharply: the bin from which on it is `CLIFF` softer than just before; else the last one."""
-    width = len(power) // EDGE_BANDS
-    level = 10.0 * np.log10(power[: width * EDGE_BANDS].reshape(EDGE_BANDS, width).mean(axis=1) + TINY)
-    above = np.maximum.accumulate(level[::-1])[::-1]  # the loudest from there on
-    for k in range(EDGE_BANDS // 8, EDGE_BANDS - EDGE_STEPS):
-        if level[k] - above[k + EDGE_STEPS] > CLIFF_DB:
-            return k * width
-    return len(power)
-
-
 def response(found: Spectra, lag: float) -> tuple[Response, Floats]:
     """The response after ``lag`` samples, and the static curve (weights of the curves) before it.
 
@@ -204,7 +192,7 @@ def response(found: Spectra, lag: float) -> tuple[Response, Floats]:
         if 1.0 - curved.coherence < BETTER * (1.0 - best.coherence):
             best, weights = curved, curve
     if 1.0 - best.coherence < DISTORTS * (1.0 - alone[0].coherence):
-        best = replace(best, bins=_bins_of_effect(found))
+        best = replace(best, bins=effects_band(found.plain_auto, found.wet))
     return best, weights
 
 
@@ -224,18 +212,6 @@ def _respond(found: Spectra, cross: Complexes, curve: Floats, kernel: _Smoother,
     edge = band_edge(found.plain_auto)
     total = float(np.mean(explained[1:edge]))
     return Response(smooth, error, wet, (1.0 - explained) * wet, total, edge, bins or len(wet))
-
-
-def _bins_of_effect(found: Spectra) -> int:
-    """How far the band of an effect that distorts reaches.
-
-    It makes frequencies beyond those of the dry sound, unless it works at a rate that has no more. So if both sounds
-    end sharply at one place, the effect was at work at that rate, and no filter lies beyond.
-    """
-    width, edge = len(found.wet) // EDGE_BANDS, band_edge(found.plain_auto)
-    if edge == len(found.wet) or abs(band_edge(found.wet) - edge) > width:
-        return len(found.wet)
-    return edge + EDGE_STEPS // 2 * width
 
 
 def _curve(found: Spectra, cross: Complexes, start: Response) -> Floats | None:
@@ -264,7 +240,8 @@ def pure_delay(found: Response, lag: float, reading: int | None = None) -> Delay
 
     The magnitude is never seen at every frequency, and a converter's filter near half the rate has linear phase. So
     there are several readings of the magnitude (`_readings`), each with its delay. The one whose excess phase is
-    straightest wins, and those that are nearly as straight make the uncertainty. With ``reading`` only that one.
+    straightest wins, and those that are nearly as straight make the uncertainty. With ``reading`` only that one, which
+    is never the last:
     Linear phase altogether is one reading, but it cannot win: a causal effect rarely has it.
     """
     seen = _seen(found)

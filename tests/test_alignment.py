@@ -7,6 +7,8 @@ import pytest
 from scipy import signal
 
 from fxclone.alignment import align_pair, apply_alignment
+from fxclone.alignment_phase import SIZE, Response, pure_delay
+from fxclone.files import resample
 from fxclone.signals import training_sound
 
 RATE = 44_100
@@ -173,3 +175,37 @@ def test_everything_goes_into_json(dry):
     assert found["lag_samples"] == 0.0
     assert found["confident"] is True
     assert set(found["track"][0]) == {"time_s", "lag_samples", "confidence"}
+
+
+@pytest.mark.parametrize("rates", [(32_000, 44_100), (16_000, 48_000), (44_100, 48_000)])
+def test_sound_that_does_not_fill_its_rate_is_no_filter(rates):
+    made = training_sound(6.0, rates[0], seed=2)
+    dry, wet = resample(made, *rates), resample(late(made, 37.3), *rates)
+    found = align_pair(dry, wet, rates[1])
+    assert found.lag_samples == pytest.approx(37.3 * rates[1] / rates[0], abs=0.01)
+    assert found.confident
+
+
+def test_a_distortion_at_a_lower_rate_is_exact_but_for_whole_samples():
+    made = training_sound(6.0, 32_000, seed=2)
+    dry, wet = resample(made, 32_000, 44_100), resample(late(-0.5 * np.tanh(2 * made), 37.3), 32_000, 44_100)
+    found = align_pair(dry, wet, 44_100)
+    truth = 37.3 * 44_100 / 32_000
+    assert found.lag_samples == pytest.approx(truth, abs=0.1)
+    removed = apply_alignment(dry, wet, 44_100, found).removed_samples
+    assert truth - 2.1 < removed < truth + 0.1
+
+
+@pytest.mark.parametrize("seen", [0.4, 0.9, 1.0])
+@pytest.mark.parametrize("reading", [None, *range(12)])
+def test_each_reading_of_a_response_gives_a_delay_however_much_of_it_is_seen(seen, reading):
+    bins = SIZE // 2 + 1
+    w = np.pi * np.arange(bins) / (bins - 1)
+    error = np.where(np.arange(bins) < seen * bins, 1e-3, 10.0)
+    ones = np.ones(bins)
+    response = Response(np.exp(-1j * w * 0.25), error, ones, 1e-6 * ones, 1.0, bins, bins)
+    found = pure_delay(response, 3.0, reading)
+    assert np.isfinite(found.uncertainty_samples)
+    assert found.polarity == 1
+    if reading in (None, 0):
+        assert found.lag_samples == pytest.approx(3.25, abs=0.01)

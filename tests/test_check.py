@@ -50,6 +50,7 @@ GOOD = (
     "compressor(threshold_db=-40, ratio=10, attack_ms=20, release_ms=400)",
     "lowpass",
     "ladder(cutoff_hz=2000, drive=3)",
+    "ladder(cutoff_hz=200)",
     "reverb",
     "delay(delay_seconds=0.2)",
     "noise_gate",

@@ -189,3 +189,36 @@ def test_a_step_of_the_lag_is_found(playing, expression, samples):
 @pytest.mark.parametrize("expression", ["tanh", "distortion", "compressor", "reverb", "chorus", "delay"])
 def test_an_effect_makes_no_steps(playing, expression):
     assert lag_jumps(playing, wet_of(expression, playing), RATE) == []
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_sound_too_dull_to_tell_has_no_steps(seed):
+    dry = training_sound(20.0, RATE, seed=seed)[0]
+    assert lag_jumps(dry, wet_of("ladder(cutoff_hz=200)", dry), RATE) == []
+
+
+@pytest.mark.parametrize("ppm", [60.0, -20.0, 150.0])
+def test_a_clock_that_drifts_on_through_pauses_makes_no_steps(ppm):
+    dry = training_sound(20.0, RATE, seed=6)[0]
+    for start_s in (2.0, 7.0, 12.0):
+        dry[round(start_s * RATE) : round((start_s + 1.3) * RATE)] = 0.0
+    n = np.arange(dry.shape[0])
+    wet = np.interp(n / (1.0 + ppm * 1e-6), n, np.tanh(3 * dry)).astype(np.float32)
+    assert lag_jumps(dry, wet, RATE) == []
+
+
+def test_an_echo_that_cancels_a_flat_top_is_no_drop_out(playing):
+    dry = playing.copy()
+    dry[RATE : RATE + 400] = 0.5
+    dry[2 * RATE : 2 * RATE + 400] = -0.5
+    wet = dry + np.pad(dry, (RATE, 0))[: dry.shape[0]]
+    assert np.all(wet[2 * RATE : 2 * RATE + 400] == 0.0)
+    assert drop_outs(dry, wet, RATE) == []
+
+
+def test_an_offset_that_comes_and_goes_with_the_notes_is_not_the_recorders(rng):
+    n = np.arange(4 * RATE)
+    notes = np.repeat(rng.uniform(-0.08, 0.1, 40), RATE // 10)
+    dry = np.asarray(0.3 * np.sin(2 * np.pi * 220 * n / RATE), np.float32)
+    assert standing_offset(dry, (dry + notes).astype(np.float32), RATE) == 0.0
+    assert standing_offset(dry, dry + np.float32(0.02), RATE) == pytest.approx(0.02, abs=1e-3)
