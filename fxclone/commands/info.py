@@ -121,16 +121,19 @@ def _stability(certificate: dict[str, Any], sample_rate: int) -> list[tuple[str,
         parts = []
         if echoes is not None:
             parts.append(f"each echo is at most {echoes:.2g} times as loud as the one before")
-        if certificate.get("contracting") is True and gain is not None:
+        if gain is not None and gain == echoes and gain < 1:
+            parts[-1] += ", so they are proven to die away"
+        elif certificate.get("contracting") is True and gain is not None:
             parts.append(f"proven: its feedback gains add up to {gain:.2g}, and below 1 every disturbance dies away")
         elif gain is not None:
             parts.append(f"measured, not proven: its feedback gains add up to {gain:.3g}, below 1 would be proof")
         back = f"a disturbed state is back after {_seconds(1e-3 * met)}" if met is not None else None
         rows.append(("stability", "; ".join([*parts, back or "a disturbed state did not return"])))
     if gain != 0 and exponent is not None:
-        speed_db = abs(exponent) * sample_rate * 20 / math.log(10) / 1e3
+        per_s = abs(exponent) * sample_rate * 20 / math.log(10)
+        speed = f"{per_s / 1e3:.2g} dB a millisecond" if per_s >= 1e3 else f"{per_s:.2g} dB a second"
         does = "die away" if exponent < 0 else "grow"
-        rows.append(("disturbances", f"{does} by {speed_db:.2g} dB a millisecond (largest Lyapunov exponent)"))
+        rows.append(("disturbances", f"{does} by {speed} (largest Lyapunov exponent)"))
     if rest is not None and rest > AUDIBLE_REST:
         rows.append(("in silence", f"it goes on humming or hissing at {20 * math.log10(rest):.0f} dBFS"))
     usual = certificate.get("usual")

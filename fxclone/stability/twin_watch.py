@@ -9,6 +9,7 @@ heard and said is kept, and the twin hears it afterwards, a small piece in every
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -190,7 +191,12 @@ def with_twins(processor: Processor) -> tuple[Processor, list[Twin]]:
         inner, twins = with_twins(processor.inner)
         return (Resampled(inner, processor.inner_rate) if twins else processor), twins
     wanted = isinstance(processor, Copyable) and processor.state_bytes <= LARGEST_STATE_BYTES
-    if wanted and has_feedback(processor.meta.certificate):  # type: ignore[attr-defined]
+    if wanted and _is_uncertain(processor.meta.certificate):  # type: ignore[attr-defined]
         twin = Twin(processor)  # type: ignore[arg-type]
         return twin, [twin]
     return processor, []
+
+
+def _is_uncertain(certificate: Mapping[str, Any]) -> bool:
+    """Whether there is feedback of which more is to be feared than of echoes, whose gain is known for ever."""
+    return has_feedback(certificate) and certificate["small_gain"] != certificate.get("loop_gain")
