@@ -17,7 +17,7 @@ from fxclone.files import read_sound
 from fxclone.signals import training_sound
 
 LATE = 41
-SECONDS = 20.0
+SECONDS = 12.0
 EFFECTS = (
     "passthrough",
     "invert",
@@ -39,13 +39,7 @@ EFFECTS = (
     "highpass(cutoff_hz=120) > distortion(drive_db=30) > lowpass(cutoff_hz=6000)",
 )
 SOUNDS = ("hammer_lead_guitar", "jazz_hop_guitar", "rollin_bass", "speech_libri_3436", "drums_synth")
-FAULTY = (
-    "tanh",
-    "compressor",
-    "distortion",
-    "reverb",
-    "highpass(cutoff_hz=120) > distortion > lowpass(cutoff_hz=6000)",
-)
+FAULTY = ("tanh", "highpass(cutoff_hz=120) > distortion > lowpass(cutoff_hz=6000)")
 
 Sound = np.ndarray
 

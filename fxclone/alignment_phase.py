@@ -240,9 +240,8 @@ def pure_delay(found: Response, lag: float, reading: int | None = None) -> Delay
 
     The magnitude is never seen at every frequency, and a converter's filter near half the rate has linear phase. So
     there are several readings of the magnitude (`_readings`), each with its delay. The one whose excess phase is
-    straightest wins, and those that are nearly as straight make the uncertainty. With ``reading`` only that one, which
-    is never the last:
-    Linear phase altogether is one reading, but it cannot win: a causal effect rarely has it.
+    straightest wins, and those that are nearly as straight make the uncertainty. Linear phase altogether
+    is one reading, but it cannot win: a causal effect rarely has it. With ``reading`` (never that one) only it counts.
     """
     seen = _seen(found)
     if np.count_nonzero(seen) < 16:
