@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,9 @@ def render(
     channels: Annotated[int | None, typer.Option(help="Bring the input to so many first. [as it is]")] = None,
     tail_s: Annotated[float | None, typer.Option(help="Seconds after the input's end. [while audible]")] = None,
     no_tail: Annotated[bool, typer.Option("--no-tail", help="Stop where the input stops.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Step in where a clone misbehaves, as playing does, and tell of it.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")] = False,
@@ -50,6 +54,7 @@ def render(
     from fxclone.errors import FxcloneError, UsageError
     from fxclone.render import can_keep_format, render_file
     from fxclone.render_plan import plan_renders
+    from fxclone.stability.watched import WatchedClone
 
     if no_tail and tail_s is not None:
         raise UsageError("--no-tail and --tail-s contradict each other; give one of them")
@@ -65,14 +70,16 @@ def render(
     named = len(plan) == 1 and output is not None and plan[0][1] == Path(output)
     reports: list[RenderReport] = []
     failed: list[dict[str, Any]] = []
+    trips: list[list[dict[str, Any]]] = []
     for index, (source, target) in enumerate(plan, 1):
         label = source.name if len(plan) == 1 else f"{source.name} ({index} of {len(plan)})"
+        watched = [WatchedClone(clone) for clone in clones] if watch else []
         try:
             if not named:
                 _make_folder(target.parent)
             with _Progress(label, shown=not (quiet or as_json)) as progress:
                 report = render_file(
-                    clones,
+                    watched or clones,
                     source,
                     target,
                     mix=mix,
@@ -92,14 +99,19 @@ def render(
             sys.stderr.write(f"fxclone: {failed[-1]['error']}\n")
             continue
         reports.append(report)
-        for note in report.notes:
+        told = [(clone.name, trip) for clone in watched for trip in clone.status.trips]
+        trips.append([{"clone": name, **asdict(trip)} for name, trip in told])
+        for note in [*report.notes, *(f"{target}: {name} {trip}" for name, trip in told)]:
             sys.stderr.write(f"fxclone: note: {note}\n")
         if target.suffix.lower() != source.suffix.lower() and not named:
             sys.stderr.write(f"fxclone: note: {source.suffix} cannot be written here; {target} is WAV\n")
         if not quiet and not as_json:
             typer.echo(_line(report))
     if as_json:
-        typer.echo(json.dumps({"files": [report.as_dict() for report in reports], "failed": failed}))
+        files = [report.as_dict() for report in reports]
+        if watch:
+            files = [{**file, "trips": found} for file, found in zip(files, trips, strict=True)]
+        typer.echo(json.dumps({"files": files, "failed": failed}))
     elif len(plan) > 1 and not quiet:
         typer.echo(f"{len(reports)} of {len(plan)} files rendered")
     if failed:
