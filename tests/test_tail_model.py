@@ -10,6 +10,7 @@ from fxclone.clone_meta import CloneMeta, SelfTest
 from fxclone.errors import UsageError
 from fxclone_export.battery import check_stream, run_in_chunks
 from fxclone_export.write import write_clone
+from fxclone_training.curve import Curve, features
 from fxclone_training.runs import RunFolder
 from fxclone_training.tail import Tail
 from fxclone_training.tail_delay import DelayLine
@@ -29,6 +30,11 @@ def echoes(channels):
     return DelayLine(700, feed, loop)
 
 
+def pedal_curve(rng, units=5, recent=3, constants=(2.0, 30.0, 700.0)):
+    weights = 2 * rng.standard_normal((units, recent + len(constants)))
+    return Curve(weights, 0.3 * rng.standard_normal(units), rng.standard_normal(units) / units, constants)
+
+
 MODELS = {
     "mono room": lambda rng: Tail(responses(rng, 1, 1, 9000)),
     "mono to stereo": lambda rng: Tail(responses(rng, 2, 1, 5000)),
@@ -41,6 +47,10 @@ MODELS = {
     ),
     "amp with feedback into cabinet, in stereo": lambda rng: Tail(
         None, random_model(1, m=8, width=6, activation="relu"), responses(rng, 2, 2, 800)
+    ),
+    "pedal": lambda rng: Tail(responses(rng, 1, 1, 60), pedal_curve(rng), responses(rng, 1, 1, 300)),
+    "curves on the newest input alone, in stereo": lambda rng: Tail(
+        None, pedal_curve(rng, recent=1, constants=()), responses(rng, 2, 2, 40)
     ),
     "dry beside driven": lambda rng: Tail(
         responses(rng, 1, 1, 2), random_model(1, m=1, width=6), responses(rng, 1, 1, 3000)
@@ -152,3 +162,23 @@ def test_a_copy_is_independent(rng):
 def test_nothing_at_all_is_refused():
     with pytest.raises(UsageError, match="needs responses"):
         Tail()
+
+
+def test_a_curve_is_silent_in_silence_and_sees_averages(rng):
+    curve = pedal_curve(rng)
+    assert np.abs(curve.run_freely(np.zeros((1, 100), np.float32))).max() < 1e-6
+    step = np.ones(5000, np.float32)
+    seen = features(step, 2, (10.0, 100.0))
+    assert seen.shape == (5000, 4)
+    np.testing.assert_allclose(seen[0, :2], [1, 0])
+    np.testing.assert_allclose(seen[99, 2:], [1 - np.exp(-10), 1 - np.exp(-1)], atol=1e-3)
+    expected = curve.out @ np.tanh(curve.weights @ features(step, 3, curve.constants)[77] + curve.bias)
+    expected -= curve.out @ np.tanh(curve.bias)
+    assert curve.run_freely(step[None])[0, 77] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_curve_whose_terms_cancel_is_not_sturdy(rng):
+    weights = np.array([[3e5, -3e5, 0.1]])
+    dry = 0.5 + 1e-3 * sound(rng, 1)
+    assert not Curve(weights, np.zeros(1), np.ones(1), ()).is_sturdy(dry)
+    assert pedal_curve(rng).is_sturdy(sound(rng, 1))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
 from fxclone import cli
 from fxclone.clone import load_clone
@@ -12,6 +13,7 @@ from fxclone.effects import effect
 from fxclone.evaluate import run_free
 from fxclone.metrics import compare
 from fxclone.pairs import effect_pair, training_and_validation
+from fxclone_training.curve import Curve
 from fxclone_training.recipe import Recipe
 from fxclone_training.tail import Tail
 from fxclone_training.trainer import train
@@ -61,6 +63,32 @@ def test_auto_finds_a_curve_before_a_cabinet():
     assert result.model.front is not None
     assert result.esr_db < -30
     assert result.findings["auto"]["curve_then_response_db"] < result.findings["auto"]["curve_db"] - 6
+
+
+class Pedal:
+    """A clean path beside a clipped one, with a filter before the clipping and one behind it."""
+
+    name = "pedal"
+
+    def render(self, dry, sample_rate):
+        heard = signal.lfilter(*signal.butter(1, 700, "highpass", fs=sample_rate), dry)
+        b, a = signal.butter(1, 2500, fs=sample_rate)
+        return (0.5 * dry - 0.6 * signal.lfilter(b, a, np.tanh(12 * heard + 0.3) - np.tanh(0.3))).astype(np.float32)
+
+
+def test_auto_finds_the_filters_around_a_curve():
+    training, validation = training_and_validation(Pedal(), seconds=15, validation_seconds=4, sample_rate=RATE, seed=0)
+    said = []
+    result = train(training, validation, Recipe(seconds=15), tell=said.append)
+    found = result.findings["auto"]
+    assert isinstance(result.model.front, Curve)
+    assert 300 < found["cutoff_hz"] < 1600
+    assert result.esr_db < found["curve_then_response_db"] - 3
+    fresh = effect_pair(Pedal(), 4, RATE, seed=77)
+    judged = compare(fresh.wet, result.model.run_freely(fresh.dry), RATE)
+    assert judged.esr_db < -5
+    assert judged.polarity == 1
+    assert any("beside a curve" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("expression", ["tanh", "lowpass(cutoff_hz=1000)"])
