@@ -398,6 +398,23 @@ def test_a_clone_too_heavy_is_not_swapped_in(drive, tmp_path):
     assert session.heard == (0, False, 1)
 
 
+def test_a_chain_that_does_not_come_back_is_told(drive):
+    import time
+
+    class Hangs(Sound):
+        def run(self, block):
+            if self.total > 9_600:
+                time.sleep(4.0)
+            return block
+
+    session = session_of(drive)
+    session.engine.settle()
+    session.parts[0].voice.processor = Hangs()
+    session.engine.processor.prepare(RATE, 64, 1)
+    with pytest.raises(FxcloneError, match="drive hangs"):
+        session.run()
+
+
 @pytest.mark.slow
 def test_memory_stays_flat_over_100_000_blocks_of_a_clone_that_is_watched(drive, rng):
     engine = session_of(drive, against="tanh(drive=3)").engine

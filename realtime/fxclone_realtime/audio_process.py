@@ -18,12 +18,16 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from fxclone.errors import FxcloneError
 from fxclone_realtime.options import options_from
 from fxclone_realtime.player import ORPHANED, Session
+
+ORPHAN_LIMIT_S = 60.0
+"""What is left of a recording is written by then."""
 
 
 def main() -> None:
@@ -45,13 +49,15 @@ def main() -> None:
 
     session: Session | None = None
     error: FxcloneError | None = None
+    inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     try:
         memory = _shared(Path(request["memory"]))
         session = Session(options_from(request["options"]), memory=memory, process_began_s=request["began_s"])
+        session.inbox = inbox
         for line in request["commands"]:
             session.do(line)
         session.engine.settle()
-        threading.Thread(target=_listen, args=(session.inbox,), daemon=True).start()
         session.run(_Teller(tell).tick)
     except FxcloneError as raised:
         error = raised
@@ -95,6 +101,8 @@ def _listen(inbox: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         inbox.put(line.strip())
     inbox.put(ORPHANED)
+    time.sleep(ORPHAN_LIMIT_S)
+    os._exit(1)  # something hangs: a driver, a plugin
 
 
 def _shared(path: Path) -> memoryview:

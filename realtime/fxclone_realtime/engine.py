@@ -189,6 +189,7 @@ class Engine:
         began = time.perf_counter()
         n = out.shape[1]
         meters = self.meters
+        meters.entered += 1
         if meters.blocks == 0 and self._on_first_block is not None:
             self._on_first_block()
         try:

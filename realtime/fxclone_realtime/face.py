@@ -275,7 +275,7 @@ def summary(report: dict[str, Any]) -> str:
     if report.get("reconnects"):
         times = "once" if report["reconnects"] == 1 else f"{report['reconnects']} times"
         lines.append(f"the device was lost and came back {times}")
-    for path in filter(None, (report["record"], report["record_dry"])):
+    for path in report["recordings"]:
         lost = (
             f" ({report['record_lost_samples']} samples lost: the disk is slow)"
             if report["record_lost_samples"]

@@ -335,6 +335,8 @@ class LivePlayer:
             return None
         first, last = self._reports[0], self._reports[-1]
         whole = {**last, "reconnects": len(self._reports) - 1, "first_sound_s": first["first_sound_s"]}
+        files = [each[key] for each in self._reports for key in ("record", "record_dry")]
+        whole["recordings"] = [path for path in files if path is not None]
         if len(self._reports) > 1:
             for key in ("blocks", "seconds", "xruns", "trip_count", "record_lost_samples"):
                 whole[key] = round(sum(each[key] for each in self._reports), 3)

@@ -141,7 +141,9 @@ class Meters:
     """Whether the original is heard."""
     beats = _Count(16)
     """Grows as long as the audio process is well."""
-    _first_block_s = _Level(17)
+    entered = _Count(17)
+    """Callbacks that have begun; one more than ``blocks`` while one runs."""
+    _first_block_s = _Level(18)
 
     def __init__(self, budget_s: float, outputs: int = 1, memory: memoryview | None = None) -> None:
         memory = memoryview(bytearray(self.BYTES)) if memory is None else memory

@@ -39,6 +39,8 @@ TICK_S = 0.05
 MOST_CHAINS = 32
 ORPHAN_S = 1.0
 """How long the sound goes on when nobody is left who could stop it."""
+HANG_S = 1.5
+"""A chain that takes so long for a block does not come back; less than what makes a device count as lost."""
 QUIT, ORPHANED = "quit", "orphaned"
 
 
@@ -128,6 +130,7 @@ class Session:
         self._device_latency_s = (0.0, 0.0)
         self._orphaned_at: float | None = None
         self._answers: list[str] = []
+        self._seen_blocks, self._seen_at = -1, 0.0
         self.publish()
 
     @property
@@ -215,6 +218,7 @@ class Session:
             if left <= 0 or stop.is_set() or not self._obey(min(TICK_S, left)):
                 self._fade_out()
                 return
+            self._check_hang()
             self.device.check()
             if self.engine.failure is not None:
                 reason = " ".join(str(self.engine.failure).split())
@@ -224,6 +228,16 @@ class Session:
             self.publish()
             if on_tick is not None:
                 on_tick(self)
+
+    def _check_hang(self) -> None:
+        meters, now = self.meters, time.perf_counter()
+        if meters.entered == meters.blocks or meters.blocks != self._seen_blocks:
+            self._seen_blocks, self._seen_at = meters.blocks, now
+        elif now - self._seen_at > HANG_S + 4 * self.engine.budget_s:
+            raise FxcloneError(
+                f"playing stopped because {self.engine.playing.name or self.parts[self.chosen].rig.name} hangs: it has "
+                f"not given a block back for {HANG_S:g} s; leave out what does not come back, a plugin for example"
+            )
 
     @property
     def orphaned(self) -> bool:
