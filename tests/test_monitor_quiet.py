@@ -7,7 +7,7 @@ import tracemalloc
 import faulty_clones as faulty
 import numpy as np
 import pytest
-from faults import playing
+from faults import Gain, playing
 from normal_playing import RATE, Rendered, drift_db, levels_of, takes
 
 from fxclone.presets import available_presets
@@ -71,3 +71,26 @@ def test_watching_takes_no_memory(rng):
     assert monitor._twins[0].tests > 2
     assert grown < 4_000
     assert most < 64_000  # what a block takes for a moment
+
+
+class Rectifier(Gain):
+    """An octave fuzz at its simplest: mostly DC, while it is played."""
+
+    def run(self, block):
+        return np.abs(block) + np.float32(self.gain)
+
+
+def test_an_effect_that_makes_dc_may_make_it_while_it_is_played(rng):
+    trained = {"dry_peak": 1.0, "wet_peak": 1.0, "wet_dc": 0.05}
+    tone = np.sin(2 * np.pi * 220 * np.arange(4 * RATE) / RATE).astype(np.float32)[None]
+    for offset, sound, trips in ((0.0, tone, 0), (0.0, playing(rng, RATE, 4.0), 0), (0.4, 0.0 * tone, 1)):
+        monitor = StabilityMonitor(Rectifier(offset), trained)
+        monitor.prepare(RATE, 256, 1)
+        for start in range(0, sound.shape[1], 256):
+            monitor.process(sound[:, start : start + 256])
+        assert min(1, monitor.status.trip_count) == trips, monitor.status
+    monitor = StabilityMonitor(Rectifier(0.0), trained | {"wet_dc": 0.0})  # an effect that made none
+    monitor.prepare(RATE, 256, 1)
+    for start in range(0, tone.shape[1], 256):
+        monitor.process(tone[:, start : start + 256])
+    assert monitor.status.trips[0].what == "DC"
