@@ -138,7 +138,7 @@ def test_info_says_it_in_words():
     assert not {"disturbances", "in silence", "no alarm for"} & set(rows)
     rows = rows_of({"small_gain": 0.83, "contracting": True, "lyapunov_per_sample": -0.01, "return_ms": 12.3})
     assert rows["stability"] == (
-        "proven: its feedback gains add up to 0.83, and below 1 every disturbance dies away; "
+        "whatever was tried: its feedback gains add up to 0.83, below 1 disturbances die away; "
         "a disturbed state is back after 12.3 ms"
     )
     assert rows["disturbances"] == "die away by 3.8 dB a millisecond (largest Lyapunov exponent)"

@@ -124,7 +124,8 @@ def _stability(certificate: dict[str, Any], sample_rate: int) -> list[tuple[str,
         if gain is not None and gain == echoes and gain < 1:
             parts[-1] += ", so they are proven to die away"
         elif certificate.get("contracting") is True and gain is not None:
-            parts.append(f"proven: its feedback gains add up to {gain:.2g}, and below 1 every disturbance dies away")
+            # On the sound it was measured with: another sound may find larger gains.
+            parts.append(f"whatever was tried: its feedback gains add up to {gain:.2g}, below 1 disturbances die away")
         elif gain is not None:
             parts.append(f"measured, not proven: its feedback gains add up to {gain:.3g}, below 1 would be proof")
         back = f"a disturbed state is back after {_seconds(1e-3 * met)}" if met is not None else None
