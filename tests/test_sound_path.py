@@ -390,6 +390,49 @@ def test_a_voice_spreads_its_channels():
     np.testing.assert_allclose(voice.process(sound, sound, 1.0), np.full((3, 8), 0.3), atol=1e-7)
 
 
+BAD = {
+    "nan": lambda n: np.full(n, np.nan),
+    "huge": lambda n: np.where(np.arange(n) % 2, 1_000.0, -1_000.0),
+    "infinite": lambda n: np.full(n, -np.inf),
+    "dc": lambda n: np.full(n, 1.0),
+    "full-scale noise": lambda n: np.random.default_rng(1).uniform(-1, 1, n),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+@pytest.mark.parametrize("heard", ["wet", "half", "bypass", "original"])
+def test_whatever_comes_in_nothing_bad_gets_out_and_the_sound_is_back_at_once(drive, rng, fault, heard):
+    session = session_of(drive, against="tanh(drive=3)", ceiling_db=-1.0)
+    for line in {"wet": [], "half": ["mix 0.5"], "bypass": ["bypass on"], "original": ["against on"]}[heard]:
+        session.do(line)
+    session.engine.settle()
+    sound = playing(rng, RATE, 1.0, level=0.2)
+    begin, end = 12_000, 14_400
+    good = sound.copy()
+    sound[0, begin:end] = BAD[fault](end - begin)
+    out = play(session.engine, sound, sizes=(64, 64, 17))
+    assert np.isfinite(out).all()
+    assert np.abs(out).max() <= 10 ** (-1 / 20) + 1e-6
+    share = {"wet": 1.0, "half": 0.5, "bypass": 0.0, "original": 1.0}[heard]
+    wanted = share * np.tanh(3 * good) + (1 - share) * good
+    back = end + round(0.050 * RATE)
+    np.testing.assert_allclose(out[0, back:], wanted[0, back:], atol=1e-4)
+    np.testing.assert_allclose(out[0, :begin], wanted[0, :begin], atol=1e-4)
+
+
+def test_anything_done_at_any_time_clicks_no_louder_than_the_music(drive, clean, rng):
+    session = session_of(drive, next_chains=(str(clean), "gain(gain_db=-6)"), against="tanh(drive=3)")
+    lines = ["bypass", "against", "next", "mix 0.3", "mix 1", "gain -6", "gain 0", "in-gain -3", "in-gain 0", "chain 2"]
+    times = [3_000 + 64 * int(each) for each in rng.integers(0, 650, 60)]
+    chosen = [lines[int(each)] for each in rng.integers(0, len(lines), len(times))]
+    changes = [(at, lambda line=line: session.do(line)) for at, line in zip(times, chosen, strict=True)]
+    sound = tone(1.0, level=0.3)
+    out = play(session.engine, sound, changes)
+    own = 3 * 2 * np.pi * TONE_HZ / RATE * 0.3  # the steepest that the tone is after a gain of 3
+    assert largest_step(out) < own + 3 * 1.0 / 480
+    assert session.trips == []
+
+
 def test_a_clone_too_heavy_is_not_swapped_in(drive, tmp_path):
     heavy = heavy_clone(tmp_path / "heavy.onnx")
     session = Session(PlayOptions(models=(drive,), null=True, block=64))

@@ -106,7 +106,7 @@ class Engine:
 
     def play(self, voice: Voice) -> None:
         """Turn to another voice with a crossfade, from the next block on; one that was silent starts afresh."""
-        if voice is not self._now and voice is not self._next and voice not in self._warm:
+        if voice not in (self._now, self._next, self._wanted, *self._warm):
             voice.reset()
         self._wanted = voice
 
