@@ -27,6 +27,7 @@ from fxclone.errors import DeviceError, FxcloneError
 from fxclone_realtime.facts import Facts, facts_from
 from fxclone_realtime.meters import Meters
 from fxclone_realtime.options import PlayOptions
+from fxclone_realtime.report import report_of_the_dead
 
 TICK_S = 0.05
 RETRY_S = 1.0
@@ -276,7 +277,7 @@ class LivePlayer:
                 kind = getattr(errors, process.end["error"]["kind"], FxcloneError)
                 error = kind(process.end["error"]["message"])
         elif process.facts_known is not None:
-            self._reports.append(_unfinished(process, self._began_s))
+            self._reports.append(report_of_the_dead(process, self._began_s))
         process.close()
         return error, process.facts_known is not None
 
@@ -346,32 +347,3 @@ class LivePlayer:
         if error is not None:
             whole["error"] = str(error)
         return whole
-
-
-def _unfinished(process: AudioProcess, began_s: float) -> dict[str, Any]:
-    """What the meters say of a process that is gone."""
-    facts, meters, first = process.facts, process.meters, process.meters.first_block_s
-    return {
-        "models": process.options.model_names,
-        "device": facts.device,
-        "sample_rate": facts.sample_rate,
-        "block": facts.block,
-        "channels_out": facts.outputs,
-        "sound": facts.sound,
-        "tail_s": round(facts.tail_s, 3),
-        "latency_ms": facts.latency_ms,
-        "blocks": meters.blocks,
-        "seconds": round(meters.samples / facts.sample_rate, 3),
-        "xruns": meters.xruns,
-        "xrun_kinds": meters.xrun_kinds,
-        "callback_ms": meters.times.summary_ms(),
-        "budget_ms": round(1e3 * facts.budget_s, 4),
-        "first_sound_s": None if first is None else round(first - began_s, 3),
-        "priority": facts.priority,
-        "trips": [],
-        "trip_count": meters.trip_count,
-        "bypassed": bool(meters.bypassed),
-        "record": None,
-        "record_dry": None,
-        "record_lost_samples": 0,
-    }

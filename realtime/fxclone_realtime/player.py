@@ -28,6 +28,7 @@ from fxclone_realtime.meters import Meters
 from fxclone_realtime.monitor import StabilityMonitor
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.recorder import Recorder
+from fxclone_realtime.report import report_of
 from fxclone_realtime.rig import ORIGINAL, Rig, channel_notes, load_rig, original_of
 from fxclone_realtime.setup_device import open_device
 from fxclone_realtime.sources import FileSource
@@ -119,14 +120,14 @@ class Session:
         if options.against is not None:
             self.against = self._load(original_of(rig) if options.against == ORIGINAL else options.against)
             self.engine.keep_warm(self.parts[0].voice, self.against.voice)
-        self.notes += [note for part in self._all for note in part.notes]
+        self.notes += [note for part in self.all_parts for note in part.notes]
         self.capacity = self._measured()
         if not options.anyway:
             self.capacity.check()
         self.chosen, self.on_original = 0, False
         self.recorders: dict[str, Recorder] = {}
         self._gains_db = {"gain": options.out_gain_db, "in-gain": options.in_gain_db}
-        self._began = process_start() if process_began_s is None else process_began_s
+        self.began_s = process_start() if process_began_s is None else process_began_s
         self._device_latency_s = (0.0, 0.0)
         self._orphaned_at: float | None = None
         self._answers: list[str] = []
@@ -134,7 +135,8 @@ class Session:
         self.publish()
 
     @property
-    def _all(self) -> list[Part]:
+    def all_parts(self) -> list[Part]:
+        """Every chain, and the original last."""
         return self.parts + ([self.against] if self.against else [])
 
     @property
@@ -160,7 +162,7 @@ class Session:
 
     def _measured(self) -> capacity.Capacity:
         """Of the heaviest chain; where two run side by side, of both."""
-        found = [self._cost(part) for part in self._all]
+        found = [self._cost(part) for part in self.all_parts]
         if self.against is not None:
             beside = found.pop()
             return max((each.beside(beside) for each in found), key=lambda each: each.load)
@@ -335,7 +337,7 @@ class Session:
     def publish(self) -> None:
         """Bring the meters up to date with what is set."""
         meters, engine = self.meters, self.engine
-        meters.trip_count = sum(part.monitor.status.trip_count for part in self._all)
+        meters.trip_count = sum(part.monitor.status.trip_count for part in self.all_parts)
         heard = self.against if self.on_original and self.against else self.parts[self.chosen]
         meters.bypassed = int(heard.monitor.status.bypassed)
         meters.bypass, meters.against = int(engine.bypass), int(self.on_original)
@@ -356,7 +358,7 @@ class Session:
     @property
     def trips(self) -> list[Any]:
         """What the monitors of all chains did, a `Trip` each."""
-        return [trip for part in self._all for trip in part.monitor.status.trips]
+        return [trip for part in self.all_parts for trip in part.monitor.status.trips]
 
     @property
     def meters(self) -> Meters:
@@ -406,31 +408,4 @@ class Session:
 
     def report(self) -> dict[str, Any]:
         """What happened, as plain values: the object that ``--json`` prints."""
-        meters, options = self.engine.meters, self.options
-        first = meters.first_block_s
-        return {
-            "models": options.model_names,
-            "device": self.device.name,
-            "sample_rate": self.engine.sample_rate,
-            "block": self.engine.max_block,
-            "channels_in": self.device.channels_in,
-            "channels_out": self.device.channels_out,
-            "sound": self.sound,
-            "tail_s": round(self.tail_s, 3),
-            "latency_ms": self.latency_ms,
-            "latency_samples": self.engine.latency_samples,
-            "blocks": meters.blocks,
-            "seconds": round(meters.samples / self.engine.sample_rate, 3),
-            "xruns": meters.xruns,
-            "xrun_kinds": meters.xrun_kinds,
-            "callback_ms": meters.times.summary_ms(),
-            "budget_ms": round(1e3 * self.engine.budget_s, 4),
-            "first_sound_s": None if first is None else round(first - self._began, 3),
-            "priority": self.priority,
-            "trips": [each for part in self._all for each in part.monitor.status.as_dicts()],
-            "trip_count": meters.trip_count,
-            "bypassed": bool(meters.bypassed),
-            "record": None if options.record is None else str(options.record),
-            "record_dry": None if options.record_dry is None else str(options.record_dry),
-            "record_lost_samples": sum(recorder.lost_samples for recorder in self.recorders.values()),
-        }
+        return report_of(self)
