@@ -9,6 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BENCHES = (
     ("live_cost.py", "--seconds", "2", "--rounds", "3", "--render-seconds", "20"),
+    ("tail_cost.py", "--seconds", "2", "--offline-seconds", "10"),
+    ("live_engine.py", "--minutes", "0.2", "--only-main"),
     ("accuracy.py", "--effects", "passthrough,tanh,lowpass", "--seconds", "20"),
 )
 
@@ -19,7 +21,7 @@ def main() -> int:
     for name, *options in BENCHES:
         print(f"\n--- bench/{name} {' '.join(options)}\n", flush=True)
         worst = max(worst, subprocess.run([sys.executable, str(HERE / name), *options], check=False).returncode)
-    print("\nmore: bench/feedback_noise.py (some ten minutes), bench/accuracy.py; --write keeps a page in docs/")
+    print("\nmore: bench/feedback_noise.py (some ten minutes), accuracy.py, tail.py, pairs.py, plugins.py,\ncapture.py, alignment.py, monitor.py, live_engine.py (18 minutes); --write keeps a page in docs/")
     return worst
 
 

@@ -26,6 +26,7 @@ COMMAND_ORDER = (
     "effects",
     "signal",
     "devices",
+    "latency",
     "info",
     "verify",
 )
