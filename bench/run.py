@@ -21,7 +21,10 @@ def main() -> int:
     for name, *options in BENCHES:
         print(f"\n--- bench/{name} {' '.join(options)}\n", flush=True)
         worst = max(worst, subprocess.run([sys.executable, str(HERE / name), *options], check=False).returncode)
-    print("\nmore: bench/feedback_noise.py (some ten minutes), accuracy.py, tail.py, pairs.py, plugins.py,\ncapture.py, alignment.py, monitor.py, live_engine.py (18 minutes); --write keeps a page in docs/")
+    print(
+        "\nmore: feedback_noise.py (some ten minutes), accuracy.py, tail.py, pairs.py, plugins.py, capture.py, alignment.py, "
+        "monitor.py,\nlive_engine.py (18 minutes); --write keeps a page in docs/"
+    )
     return worst
 
 
