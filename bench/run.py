@@ -22,8 +22,8 @@ def main() -> int:
         print(f"\n--- bench/{name} {' '.join(options)}\n", flush=True)
         worst = max(worst, subprocess.run([sys.executable, str(HERE / name), *options], check=False).returncode)
     print(
-        "\nmore: feedback_noise.py (some ten minutes), accuracy.py, tail.py, pairs.py, plugins.py, capture.py, alignment.py, "
-        "monitor.py,\nlive_engine.py (18 minutes); --write keeps a page in docs/"
+        "\nmore: feedback_noise.py (some ten minutes), accuracy.py, tail.py, pairs.py, plugins.py, capture.py, "
+        "alignment.py, monitor.py,\nlive_engine.py (18 minutes); --write keeps a page in docs/"
     )
     return worst
 
