@@ -210,7 +210,6 @@ def test_a_device_that_comes_back_is_played_again_as_it_was_set(drive, tmp_path)
     assert (player.returncode, err) == (0, "")
     assert "came back once" in out
     assert "at 44100 Hz" in seen[-1]  # whatever rate it has come back with
-    assert "resampled" in out
     assert f"wrote {tmp_path / 'heard-2.wav'}" in out
     assert soundfile.info(heard).frames > 0
     second, _ = soundfile.read(tmp_path / "heard-2.wav", dtype="float32", always_2d=True)

@@ -63,7 +63,7 @@ def log_of(run_folder):
 
 
 def weights_in(run_folder):
-    return {name: value.numpy() for name, value in RunFolder(run_folder).load_weights().state_dict().items()}
+    return {name: value.numpy() for name, value in RunFolder(run_folder).load_weights().stored()[1].items()}
 
 
 def train_passthrough(fxclone_, *words):

@@ -38,7 +38,7 @@ def train(session: Session, start: None, device: torch.device) -> str:
     found = tail_stages.look_at(pair)
     channels = pair.dry.shape[0], pair.wet.shape[0]
     session.findings["auto"] = {"kind": found.kind, "long_db": found.long_db, "short_db": found.short_db}
-    if found.kind != "short":
+    if found.kind != "short" and found.short_db > FULLY_LINEAR_DB:  # below that, both are only rounding
         session.tell(
             f"it rings: a response of {found.tail_s:.1f} s explains sound to {found.long_db:.0f} dB, one of "
             f"{1e3 * SHORT_S:.0f} ms to {found.short_db:.0f} dB; family tail"
