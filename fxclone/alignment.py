@@ -40,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 
 HIGH_CONFIDENCE = 0.8
 """From here on the lag is right within 0.1 sample (docs/bench_alignment.md)."""
-CONFIDENT_SAMPLES = 0.035
+CONFIDENT_SAMPLES = 0.0175
 """Uncertainty of the lag at which confidence is `HIGH_CONFIDENCE`."""
 WANDERS = 0.5
 """Share of the lag's wander that counts as uncertainty: modulation turns phases, too."""
