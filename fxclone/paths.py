@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,13 +48,10 @@ def atomic_output(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         If the disk is full or the file cannot be written.
     """
     target = check_target(path, force=force)
+    # The name comes first, so that Ctrl-C at any moment finds what to remove.
+    temporary = target.parent / f".{target.stem}.{secrets.token_hex(4)}.tmp{target.suffix}"
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".tmp{target.suffix}", dir=target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        temporary.touch(mode=0o600, exist_ok=False)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
