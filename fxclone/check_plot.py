@@ -9,7 +9,7 @@ import numpy as np
 
 from fxclone.check import CheckReport, Measured
 from fxclone.errors import FxcloneError
-from fxclone.paths import atomic_output
+from fxclone.plot_figure import new_figure, save_figure
 
 _LOWEST_HZ = 30.0
 _FLOOR_DB = -180.0
@@ -26,14 +26,10 @@ def plot_check(report: CheckReport, path: str | Path, *, force: bool = False) ->
     UsageError
         If the file exists and ``force`` is not given.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise FxcloneError('--plot needs matplotlib, which is not installed: pip install "fxclone[train]"') from None
     measured = report.measured
     if measured is None:
         raise FxcloneError(f"there is nothing to draw of {report.name}: {report.verdict_text}")
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = new_figure(12, 8)
     axes: Any = figure.subplots(2, 2)
     said = report.verdict_text
     figure.suptitle(f"{report.name}: {said if len(said) < _TITLE_LETTERS else said[:_TITLE_LETTERS] + ' ...'}")
@@ -41,13 +37,7 @@ def plot_check(report: CheckReport, path: str | Path, *, force: bool = False) ->
     _draw_coherence(axes[0, 1], measured)
     _draw_levels(axes[1, 0], measured)
     _draw_noise(axes[1, 1], measured)
-    target = Path(path)
-    with atomic_output(target, force=force) as temporary:
-        try:
-            figure.savefig(temporary, dpi=110)
-        except ValueError as error:  # a suffix that matplotlib does not know
-            raise FxcloneError(f"{target} cannot be drawn: {error}") from None
-    return target
+    return save_figure(figure, path, force=force)
 
 
 def _draw_lag(axes: Any, m: Measured) -> None:

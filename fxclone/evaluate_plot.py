@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fxclone.audio import Audio
-from fxclone.errors import FxcloneError
 from fxclone.evaluate import Evaluation
 from fxclone.metrics import worst_window
-from fxclone.paths import atomic_output
+from fxclone.plot_figure import new_figure, save_figure
 
 _SPECTROGRAM_S = 10.0
 _FLOOR_DB = -120.0
@@ -28,13 +27,9 @@ def plot_evaluation(evaluation: Evaluation, path: str | Path, *, force: bool = F
     UsageError
         If the file exists and ``force`` is not given.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise FxcloneError('--plot needs matplotlib, which is not installed: pip install "fxclone[train]"') from None
     rate = evaluation.comparison.sample_rate
     wet, estimate = evaluation.wet[0], evaluation.estimate[0]
-    figure = Figure(figsize=(12, 9), layout="constrained")
+    figure = new_figure(12, 9)
     grid = figure.add_gridspec(3, 3)
     figure.suptitle(f"{evaluation.name}: ESR {evaluation.comparison.esr_db:.1f} dB, {evaluation.verdict}")
     start = worst_window(evaluation.wet, evaluation.estimate, rate)[1]
@@ -65,13 +60,7 @@ def plot_evaluation(evaluation: Evaluation, path: str | Path, *, force: bool = F
     axes.bar(list(levels), [value if np.isfinite(value) else 0.0 for value in levels.values()])
     axes.set(title="ESR by input level", xlabel="dBFS", ylabel="dB")
     axes.tick_params(axis="x", rotation=45)
-    target = Path(path)
-    with atomic_output(target, force=force) as temporary:
-        try:
-            figure.savefig(temporary, dpi=110)
-        except ValueError as error:  # a suffix that matplotlib does not know
-            raise FxcloneError(f"{target} cannot be drawn: {error}") from None
-    return target
+    return save_figure(figure, path, force=force)
 
 
 def _draw_worst(axes: Any, wet: Any, estimate: Any, start: int, rate: int) -> None:

@@ -11,9 +11,9 @@ import soundfile
 from faults import Breaks, Gain, Raises, Sound, playing
 
 from fxclone.processor import Chain
+from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.engine import Engine, SoundPath
 from fxclone_realtime.meters import Meters, TimeHistogram
-from fxclone_realtime.monitor import StabilityMonitor
 from fxclone_realtime.recorder import Recorder
 
 RATE = 48_000

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from faults import Breaks, Drive, Feedback, Gain, Offset, Raises, Rings, Sound, playing, run
 
+from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.ceiling import SoftCeiling
-from fxclone_realtime.monitor import StabilityMonitor
 
 RATE = 48_000
 

@@ -18,9 +18,9 @@ from fxclone.metrics import esr_db
 from fxclone.processor import Chain, channels_text
 from fxclone.render import render_file
 from fxclone.resampled import Resampled
+from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.engine import Engine, SoundPath
 from fxclone_realtime.face import live_text
-from fxclone_realtime.monitor import StabilityMonitor
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.player import Session, channel_notes
 from fxclone_realtime.recorder import Recorder

@@ -19,7 +19,7 @@ from fxclone.processor import Chain
 from fxclone.render import MAX_TAIL_S, render_file
 from fxclone.resampled import Resampled
 from fxclone.signals import training_sound
-from fxclone_realtime.monitor import StabilityMonitor
+from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.player import Session
 

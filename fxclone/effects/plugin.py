@@ -64,8 +64,8 @@ class Plugin:
         EffectError
             If the plugin crashes, hangs, or refuses the sound or its rate.
         """
-        job = {**_job("render", self.address, self.preset), "channels": self.facts["channels"]}
-        job["values"] = self._changed(settings)
+        job = {**job_for("render", self.address, self.preset), "channels": self.facts["channels"]}
+        job["values"] = self.changed(settings)
         frames = [
             ({"sample_rate": t.sample_rate, "block_samples": t.block_samples, "settled": t.settled}, t.dry)
             for t in takes
@@ -88,9 +88,9 @@ class Plugin:
         return self._latency[key]
 
     def _key(self, settings: Settings, sample_rate: int) -> tuple[Any, ...]:
-        return (sample_rate, *sorted(self._changed(settings).items(), key=str))
+        return (sample_rate, *sorted(self.changed(settings).items(), key=str))
 
-    def _changed(self, settings: Settings) -> dict[str, Any]:
+    def changed(self, settings: Settings) -> dict[str, Any]:
         """Only what differs from the plugin's own start: what it shows is rounded, what it has is not."""
         changed: dict[str, Any] = {}
         for name, fact in self.facts["parameters"].items():
@@ -159,17 +159,17 @@ def plugin_spec(address: PluginAddress, preset: str = "") -> EffectSpec:
             raise UsageError(f"{address.title}: there is no preset file {preset}; expected a .vstpreset or a raw state")
         preset = str(path.resolve())
     stamps = tuple(Path(p).stat().st_mtime_ns for p in (address.path, preset) if p)
-    return _described(address, preset, stamps).spec()
+    return described(address, preset, stamps).spec()
 
 
 @lru_cache(maxsize=64)
-def _described(address: PluginAddress, preset: str, stamps: tuple[int, ...]) -> Plugin:
+def described(address: PluginAddress, preset: str, stamps: tuple[int, ...]) -> Plugin:
     """Look once, as long as the files stay what they are."""
-    facts = ask(address.title, _job("describe", address, preset))[0][0]
+    facts = ask(address.title, job_for("describe", address, preset))[0][0]
     return Plugin(address, facts, preset)
 
 
-def _job(job: str, address: PluginAddress, preset: str) -> dict[str, Any]:
+def job_for(job: str, address: PluginAddress, preset: str) -> dict[str, Any]:
     place = {"scheme": address.scheme, "path": str(address.path), "name": address.name}
     return {"job": job, **place, "preset": preset, "values": {}}
 

@@ -85,7 +85,8 @@ def _prepare_pedalboard() -> None:
         inside.PARAMETER_NAME_REGEXES_TO_IGNORE.add(re.compile(r"(?i)(current )?program$"))
 
 
-def _load(job: dict[str, Any], values: dict[str, Any]) -> Any:
+def load(job: dict[str, Any], values: dict[str, Any]) -> Any:
+    """The plugin of a job (see `fxclone.effects.plugin.job_for`), with these values set."""
     import pedalboard
 
     kinds = {"vst3": "VST3Plugin", "au": "AudioUnitPlugin"}
@@ -191,7 +192,7 @@ def _take(job: dict[str, Any], header: dict[str, Any], dry: Audio, replies: IO[b
     wets, latency = [], 0
     for lane in lanes:
         write_frame(replies, {"stage": "loading"})
-        plugin = _load(job, job["values"])
+        plugin = load(job, job["values"])
         write_frame(replies, {"stage": "rendering"})
         wets.append(_process(plugin, lane, rate, block, settled=bool(header["settled"])))
         latency = int(plugin.reported_latency_samples)
@@ -217,7 +218,7 @@ def _describe(job: dict[str, Any], frames: list[Frame], replies: IO[bytes]) -> N
         raise RuntimeError(f"it holds {len(names)} plugins; add one of them after #: {', '.join(names)}")
     if job["name"] and names and job["name"] not in names:
         raise RuntimeError(f'it holds no plugin "{job["name"]}", but {", ".join(names)}')
-    plugin = _load(job, {})
+    plugin = load(job, {})
     if plugin.is_instrument:
         raise RuntimeError("it is an instrument and takes no sound; expected an effect")
     parameters = plugin.parameters
@@ -298,7 +299,7 @@ def _change(job: dict[str, Any], names: list[str], probe: Audio, wet: Audio) -> 
 
 def _listen(job: dict[str, Any], values: dict[str, Any], probe: Audio) -> tuple[Audio, list[str]]:
     """Render a probe; also say which parameters moved by themselves between soft and loud sound: meters."""
-    plugin = _load(job, values)
+    plugin = load(job, values)
     wet = _process(plugin, probe, _PROBE_RATE_HZ, 512)
     after = {name: p.raw_value for name, p in plugin.parameters.items()}
     plugin.process(np.zeros_like(probe), float(_PROBE_RATE_HZ), buffer_size=512, reset=False)

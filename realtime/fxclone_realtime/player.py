@@ -17,6 +17,7 @@ from fxclone.audio import db_to_gain
 from fxclone.clone import Clone
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.processor import channels_text
+from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime import capacity
 from fxclone_realtime.control import changed, parse_command
 from fxclone_realtime.devices import AudioDevice
@@ -25,7 +26,6 @@ from fxclone_realtime.facts import Facts
 from fxclone_realtime.interpreter import audio_priority, denormals_off, process_start, raise_priority
 from fxclone_realtime.interpreter import stop_on_signals as stop_on_signals
 from fxclone_realtime.meters import Meters
-from fxclone_realtime.monitor import StabilityMonitor
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.recorder import Recorder
 from fxclone_realtime.report import report_of

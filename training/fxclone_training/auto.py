@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
-from fxclone.files import resample
 from fxclone.pairs import Pair
 from fxclone_training import ar_stages, tail_stages
 from fxclone_training.grow import linear_stage
@@ -90,12 +88,7 @@ def _nonlinear(session: Session, device: torch.device) -> str:
 
 def _curve_and_response(pair: Pair) -> tuple[float, float]:
     """ESR of a curve alone (and a response of a third of a millisecond), and of one with a response, at first sight."""
-    samples = min(pair.samples, round(CURVE_S * pair.sample_rate))
-    first = (pair.samples - samples) // 2
-    dry, wet = (
-        np.ascontiguousarray(resample(sound[:, first : first + samples], pair.sample_rate, CURVE_HZ))
-        for sound in (pair.dry, pair.wet)
-    )
+    dry, wet = tail_stages.middle(pair, CURVE_S, CURVE_HZ)
     alone, both = (
         curve_then_response_db(dry, wet, max(1, round(length_s * CURVE_HZ)), CURVE_HZ) for length_s in (3e-4, SHORT_S)
     )

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 
+from fxclone.audio import Audio
 from fxclone.files import resample
 from fxclone.pairs import Pair
 from fxclone_training.session import Finished, Session
@@ -26,13 +27,15 @@ LOOK_S, LOOK_HZ = 20.0, 12_000
 
 def look_at(pair: Pair) -> LongLinear:
     """What responses explain of a stretch from the middle, at a low rate: a second of work."""
-    samples = min(pair.samples, round(LOOK_S * pair.sample_rate))
-    first = (pair.samples - samples) // 2
-    dry, wet = (
-        np.ascontiguousarray(resample(sound[:, first : first + samples], pair.sample_rate, LOOK_HZ))
-        for sound in (pair.dry, pair.wet)
-    )
-    return linearity(dry, wet, LOOK_HZ)
+    return linearity(*middle(pair, LOOK_S, LOOK_HZ), LOOK_HZ)
+
+
+def middle(pair: Pair, seconds: float, sample_rate: int) -> tuple[Audio, Audio]:
+    """Dry and wet of a stretch from the middle, at a rate of one's own."""
+    samples = min(pair.samples, round(seconds * pair.sample_rate))
+    part = slice((pair.samples - samples) // 2, (pair.samples - samples) // 2 + samples)
+    dry, wet = (np.ascontiguousarray(resample(s[:, part], pair.sample_rate, sample_rate)) for s in (pair.dry, pair.wet))
+    return dry, wet
 
 
 def train(session: Session, start: Tail | None, device: torch.device, found: LongLinear | None = None) -> str:
