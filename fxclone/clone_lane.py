@@ -4,11 +4,14 @@ A state may be megabytes (the spectra of a hall), and handing it to Python and b
 has two buffers, bound once: a block reads one set and writes the other, and the next block reads what was written.
 Until a block has run to its end, what it read is untouched: a block that fails leaves the state as it was. A state that
 says so in its name (CLONE_FORMAT.md, *State*) has one buffer only, and is written where it is read.
+
+The sound has buffers of its own too, a pair for each length of block, because binding costs more than copying.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,16 @@ from fxclone.audio import Audio
 
 IN_PLACE = ".in_place"
 """How the name of a state ends that may be written where it is read."""
+MOST_LENGTHS = 64
+"""For which buffers are kept, so that no device makes them grow for ever."""
 State = Mapping[str, npt.NDArray[np.float32]]
+
+
+class _Sound(NamedTuple):
+    """A buffer, and the same memory as onnxruntime knows it."""
+
+    array: Audio
+    value: ort.OrtValue
 
 
 class Lane:
@@ -42,14 +54,15 @@ class Lane:
         self._states = [here, there]
         self.load({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
         self._bindings = [session.io_binding() for _ in range(2)]
-        self._lengths = [0, 0]
         for binding, before, after in zip(self._bindings, self._states, self._states[::-1], strict=True):
-            binding.bind_output("audio_out")
+            binding.bind_output("audio_out")  # the first of its outputs, for `_run_first`
             for name in shapes:
                 binding.bind_ortvalue_input(name, before[name])
                 binding.bind_ortvalue_output("next_" + name, after[name])
             if knobs.size:
                 binding.bind_cpu_input("knobs", knobs)
+        self._sounds: dict[int, tuple[_Sound, _Sound]] = {}
+        self._bound: list[tuple[_Sound, _Sound] | None] = [None, None]
 
     def load(self, state: State) -> None:
         """Go on from this state, which is copied."""
@@ -63,16 +76,38 @@ class Lane:
 
     def run(self, block: Audio) -> Audio:
         """Process ``(channels_in, n)``; whatever onnxruntime raises comes through, and the state is kept then."""
-        binding = self._bindings[self._turn]
-        if self._lengths[self._turn] != block.shape[1]:  # else the output goes where the last one went
-            binding.bind_output("audio_out")
-            self._lengths[self._turn] = block.shape[1]
-        binding.bind_cpu_input("audio", np.ascontiguousarray(block))
+        sounds = self._sounds.get(block.shape[1])
+        if sounds is None:
+            return self._run_first(block)
+        turn, (audio, wet) = self._turn, sounds
+        binding = self._bindings[turn]
+        if self._bound[turn] is not sounds:
+            binding.bind_ortvalue_input("audio", audio.value)
+            binding.bind_ortvalue_output("audio_out", wet.value)
+            self._bound[turn] = sounds
+        audio.array[...] = block
         self._session.run_with_iobinding(binding)
-        self._turn = 1 - self._turn
-        out: Audio = binding.get_outputs_as_ortvaluevector()[0].numpy()  # a view of what the next block will overwrite
-        return out.copy()
+        self._turn = 1 - turn
+        return wet.array.copy()  # the next block will overwrite it
+
+    def _run_first(self, block: Audio) -> Audio:
+        """Process a block of a length that was not there before: the graph says how much sound it gives."""
+        turn, audio = self._turn, _shared(np.array(block, order="C"))
+        binding = self._bindings[turn]
+        self._bound[turn] = None
+        binding.bind_ortvalue_input("audio", audio.value)
+        binding.bind_output("audio_out")
+        self._session.run_with_iobinding(binding)
+        self._turn = 1 - turn
+        out: Audio = binding.get_outputs_as_ortvaluevector()[0].numpy().copy()
+        if len(self._sounds) < MOST_LENGTHS:
+            self._sounds[block.shape[1]] = audio, _shared(np.zeros_like(out))
+        return out
 
 
 def _buffer(shape: tuple[int, ...]) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
+
+
+def _shared(array: Audio) -> _Sound:
+    return _Sound(array, ort.OrtValue.ortvalue_from_numpy(array))
