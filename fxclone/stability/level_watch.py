@@ -73,8 +73,10 @@ class LevelWatch:
         self._quiet_after = heard_for + SILENCE_GRACE_S * sample_rate
         self._ringing_window = max(RINGING_S * sample_rate, RINGING_TAIL_SHARE * tail)
         self._magnitude = np.zeros((channels_out, max_block), dtype=np.float32)
-        self._wet_mean = np.zeros(channels_out)
-        self._dry_mean = np.zeros(channels_in)
+        # Few and plain numbers: as arrays, each step of their arithmetic would cost as much as a look at a block.
+        self._wet_mean = [0.0] * channels_out
+        self._dry_mean = [0.0] * channels_in
+        self._lasts(max_block)
         self.dry_level = self._dry_dc = self._wet_power = self._hiss = self._rings = 0.0
         self._rang = math.inf
         self._silent = self._dc_for = self._listened = 0
@@ -82,12 +84,12 @@ class LevelWatch:
     def clear(self) -> None:
         """Forget everything."""
         self.forget()
-        self._dry_mean.fill(0.0)
+        self._dry_mean = [0.0] * len(self._dry_mean)
         self.dry_level = self._dry_dc = 0.0
 
     def forget(self) -> None:
         """Forget what was measured of the output, because the processor starts afresh."""
-        self._wet_mean.fill(0.0)
+        self._wet_mean = [0.0] * len(self._wet_mean)
         self._wet_power = 0.0
         self._silent = self._dc_for = 0
         self._listen_anew(before=math.inf)
@@ -98,10 +100,12 @@ class LevelWatch:
         ``dry`` is what it was made from, and its peak.
         """
         n = wet.shape[1]
-        self.dry_level = max(dry_peak, self.dry_level * math.exp(n * self._dry_fall))
+        if n != self._n:
+            self._lasts(n)
+        self.dry_level = max(dry_peak, self.dry_level * self._held)
         magnitude = self._magnitude[:, :n]
         np.abs(wet, out=magnitude)
-        peak = float(magnitude.max())
+        peak = float(magnitude.item(magnitude.argmax()))  # NaN if there is any
         return self.unbearable(wet, peak) or self._dc(dry, wet, n) or self._goes_on(dry_peak, peak, n)
 
     def unbearable(self, wet: Audio, peak: float | None = None) -> Fault | None:
@@ -116,14 +120,13 @@ class LevelWatch:
         return None
 
     def _dc(self, dry: Audio, wet: Audio, n: int) -> Fault | None:
-        weight = -math.expm1(-n / (DC_TIME_CONSTANT_S * self._rate))
-        self._wet_mean += weight * (np.add.reduce(wet, axis=1) / n - self._wet_mean)
-        self._dry_mean += weight * (np.add.reduce(dry, axis=1) / n - self._dry_mean)
-        self._wet_power += weight * (float(np.vdot(wet, wet)) / wet.size - self._wet_power)
-        dc = max(map(abs, self._wet_mean.tolist()))
-        dry_dc = max(map(abs, self._dry_mean.tolist()))
+        self._wet_mean = self._follow(self._wet_mean, wet)
+        self._dry_mean = self._follow(self._dry_mean, dry)
+        self._wet_power += self._weight * (float(np.vdot(wet, wet)) / wet.size - self._wet_power)
+        dc = max(map(abs, self._wet_mean))
+        dry_dc = max(map(abs, self._dry_mean))
         # Heard for as long as the tail: the mean of what fell silent may go on in it.
-        self._dry_dc = max(dry_dc, self._dry_dc * math.exp(n * self._dry_fall))
+        self._dry_dc = max(dry_dc, self._dry_dc * self._held)
         limit = self._dc_limit + DC_GAIN * self._dry_dc + self._dc_of_dry * self.dry_level
         # An asymmetric distortion has some DC while it is played: only output that is mostly DC is a fault.
         mostly_dc = dc * dc > 0.5 * self._wet_power
@@ -131,6 +134,17 @@ class LevelWatch:
         if self._dc_for > DC_S * self._rate:
             return "DC", {"mean": round(dc, 4), "mean_db": told_db(dc), "limit_db": told_db(limit)}
         return None
+
+    def _follow(self, means: list[float], sound: Audio) -> list[float]:
+        kept = 1.0 - self._weight
+        return [kept * mean + new for mean, new in zip(means, sound.dot(self._share).tolist(), strict=True)]
+
+    def _lasts(self, n: int) -> None:
+        """How much of what was stays after a block of this length."""
+        self._n = n
+        self._held = math.exp(n * self._dry_fall)
+        self._weight = -math.expm1(-n / (DC_TIME_CONSTANT_S * self._rate))
+        self._share = np.full(n, self._weight / n, np.float32)
 
     def _goes_on(self, dry_peak: float, wet_peak: float, n: int) -> Fault | None:
         """After the tail, compare the peak of each window with the one before: sound that stays as loud is no tail."""
