@@ -1,4 +1,4 @@
-"""``fxclone train``."""
+"""``fxclone train`` and ``fxclone analyze``."""
 
 from __future__ import annotations
 
@@ -241,4 +241,129 @@ def register(app: typer.Typer) -> None:
                 as_json=as_json,
                 quiet=quiet,
             )
+        )
+
+    @app.command(cls=GroupedCommand)
+    def analyze(
+        effect: Annotated[
+            str | None,
+            typer.Option(
+                "--effect",
+                "-e",
+                help='An effect, or a chain: "highpass(cutoff_hz=200) > tanh".',
+                rich_help_panel=REFERENCE,
+            ),
+        ] = None,
+        settings: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="NAME=VALUE", help="A setting of the effect.", rich_help_panel=REFERENCE),
+        ] = None,
+        preset: Annotated[
+            str | None,
+            typer.Option("--preset", "-p", help="A preset's name or TOML file.", rich_help_panel=REFERENCE),
+        ] = None,
+        wet: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--wet",
+                help="Instead of an effect: what your own device made of --dry. A file for each, or folders.",
+                rich_help_panel=REFERENCE,
+            ),
+        ] = None,
+        dry: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--dry",
+                help="Files or folders. With --wet: what went into the device. With --effect: your own sound.",
+                rich_help_panel=SOUND,
+            ),
+        ] = None,
+        only_dry: Annotated[
+            bool, typer.Option("--only-dry", help="Measure on --dry alone, without made sound.", rich_help_panel=SOUND)
+        ] = False,
+        sample_rate: Annotated[
+            int | None,
+            typer.Option(
+                "--sample-rate",
+                help="Rate that the clone would run at, in Hz.  [default: that of --wet, or 48000]",
+                rich_help_panel=SOUND,
+            ),
+        ] = None,
+        channels: Annotated[
+            str,
+            typer.Option(
+                "--channels", help="auto, mono, mono-stereo (one in, two out) or stereo.", rich_help_panel=SOUND
+            ),
+        ] = "auto",
+        lag: Annotated[
+            float | None,
+            typer.Option(
+                "--lag",
+                metavar="SAMPLES",
+                help="How late --wet is, if you know better.  [default: measured]",
+                rich_help_panel=SOUND,
+            ),
+        ] = None,
+        align: Annotated[
+            bool,
+            typer.Option("--align/--no-align", help="Move --wet to where --dry is, or not.", rich_help_panel=SOUND),
+        ] = True,
+        anyway: Annotated[
+            bool,
+            typer.Option("--anyway", help="Measure even a recording that looks unusable.", rich_help_panel=SOUND),
+        ] = False,
+        threads: Annotated[
+            int | None, typer.Option("--threads", help="CPU threads.  [default: all]", rich_help_panel=OUTPUT)
+        ] = None,
+        plot: Annotated[
+            Path | None,
+            typer.Option(
+                "--plot",
+                metavar="FILE",
+                help="Draw response, levels, gain and movement into this PNG.",
+                rich_help_panel=OUTPUT,
+            ),
+        ] = None,
+        force: Annotated[
+            bool, typer.Option("--force", help="Replace the picture if it exists.", rich_help_panel=OUTPUT)
+        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)] = False,
+    ) -> None:
+        """Say what an effect or a device is like, and what train would make of it, without training.
+
+        Is it a filter, a room, a distortion, a compressor? Does it move by itself, does it hiss? Takes some seconds.
+        """
+        try:
+            from fxclone_training.analyze_command import run_analysis
+            from fxclone_training.plan import TrainRequest
+        except ImportError as error:
+            from fxclone.errors import FxcloneError
+
+            raise FxcloneError(
+                f"this needs packages that are not installed ({error.name}); run: pip install 'fxclone[train]'"
+            ) from error
+        run_analysis(
+            TrainRequest(
+                effect=effect,
+                settings=tuple(settings or ()),
+                preset=preset,
+                dry=tuple(dry or ()),
+                wet=tuple(wet or ()),
+                only_dry=only_dry,
+                lag_samples=lag,
+                align=align,
+                anyway=anyway,
+                channels=channels,
+                output=None,
+                force=force,
+                recipe={},
+                sample_rate=sample_rate,
+                device="cpu",
+                threads=threads,
+                resume=None,
+                runs=Path("runs"),
+                as_json=as_json,
+                quiet=False,
+            ),
+            plot=plot,
         )
