@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fxclone.effects import Effect, EffectSpec, Setting, Stage
+    from fxclone.effects.plugin_examine import Examination
     from fxclone.presets import Preset
 
 _SHOWN_RATE_HZ = 48_000
@@ -24,7 +25,10 @@ def register(app: typer.Typer) -> None:
     def effects(
         name: Annotated[
             str | None,
-            typer.Argument(help='An effect, a preset, a plugin (vst3:NAME_OR_PATH), or a chain: "highpass > tanh".'),
+            typer.Argument(
+                help="An effect, a preset, a plugin (vst3:NAME_OR_PATH), a .nam file (nam:PATH), or a chain: "
+                '"highpass > tanh".'
+            ),
         ] = None,
         assignments: Annotated[
             list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; may be repeated.")
@@ -114,7 +118,7 @@ def _show_one(name: str, assignments: list[str], measure: bool, as_json: bool) -
         chosen = Effect((Stage(spec, spec.defaults()),))  # unchecked: one may be looked at without its file
     else:
         chosen = effect((preset.effect if preset else None) or name, parse_settings(assignments))
-    examined = chosen.examine(_SHOWN_RATE_HZ) if chosen and measure else []
+    examined = _measured(chosen) if chosen and measure else []
     if measure and not examined:
         raise UsageError("--measure is for plugins; of other effects all is known already")
     if as_json:
@@ -138,6 +142,13 @@ def _show_one(name: str, assignments: list[str], measure: bool, as_json: bool) -
         assignments = [f"{s.name}=FILE" for s in spec.settings if s.default == "" and not spec.address]
     sets = "".join(f" --set {_shell_quoted(assignment)}" for assignment in assignments)
     console.print(f"Try it:\n  fxclone train {option}{sets}", soft_wrap=True)
+
+
+def _measured(chosen: Effect) -> list[Examination]:
+    """Of its plugins; what else may be examined has little to show."""
+    from fxclone.effects.plugin_examine import Examination
+
+    return [one for one in chosen.examine(_SHOWN_RATE_HZ) if isinstance(one, Examination)]
 
 
 def _show_effect(console: Console, chosen: Effect) -> None:

@@ -93,7 +93,8 @@ def effect(expression: str, settings: Mapping[str, Value] | None = None) -> Effe
     expression : str
         A name (``tanh``), a name with settings (``tanh(drive=5)``), or a chain of them
         (``highpass(cutoff_hz=200) > distortion(drive_db=20)``). A plugin is named by where it is
-        (``vst3:/path/Plugin.vst3(drive=3)``) or, if it is in a standard folder, ``vst3:Plugin``.
+        (``vst3:/path/Plugin.vst3(drive=3)``) or, if it is in a standard folder, ``vst3:Plugin``. A Neural Amp Modeler
+        file is named by its path: ``nam:amp.nam``.
     settings : mapping or None
         More settings, which win: ``drive``, and in a chain ``distortion.drive_db`` or ``2.drive_db``.
 
@@ -102,7 +103,7 @@ def effect(expression: str, settings: Mapping[str, Value] | None = None) -> Effe
     UsageError
         For text that cannot be read, an unknown effect or setting, or a value out of range.
     EffectError
-        For a plugin that crashes, hangs or is no effect.
+        For a plugin that crashes, hangs or is no effect, and a .nam file that is damaged.
     """
     links = parse_chain(expression)
     specs = [_link_spec(link) for link in links]
@@ -119,6 +120,10 @@ def effect(expression: str, settings: Mapping[str, Value] | None = None) -> Effe
 def _link_spec(link: Link) -> EffectSpec:
     if not link.scheme:
         return find_spec(link.name)
+    if link.scheme == "nam":
+        from fxclone.effects.nam import nam_spec
+
+        return nam_spec(link.name)
     from fxclone.effects.plugin import find_plugin_spec
 
     return find_plugin_spec(link.scheme, link.name)

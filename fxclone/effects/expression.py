@@ -3,13 +3,13 @@
 Grammar::
 
     chain  = link (">" link)*
-    link   = (NAME | PLUGIN) ["(" [value ("," value)*] ")"]
+    link   = (NAME | PLACE) ["(" [value ("," value)*] ")"]
     value  = [NAME "="] (WORD | STRING)
 
 A WORD runs up to the next space or one of ``( ) , = > "``; whether it is a number, a switch or a word is decided by
-the setting that it is for. A STRING stands in single or double quotes, with backslash for a quote inside. A PLUGIN is
-``vst3:`` or ``au:`` and the plugin's name or path, in quotes if that holds one of ``( ) , = > " '``; a path with spaces
-that ends in ``.vst3`` or ``.component`` needs none.
+the setting that it is for. A STRING stands in single or double quotes, with backslash for a quote inside. A PLACE is
+``vst3:`` or ``au:`` and a plugin's name or path, or ``nam:`` and the path of a .nam file, in quotes if that holds one
+of ``( ) , = > " '``; a path with spaces that ends in ``.vst3``, ``.component`` or ``.nam`` needs none.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from typing import NoReturn
 
 from fxclone.errors import UsageError
 
-_PLUGIN = r"""(?i:vst3|au):(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'
-    |[^"'(),=>]*?\.(?i:vst3|component)(?=[\s(),=>\#]|$)(?:\#[^\s(),=>"']*)?|[^\s(),=>"']*)"""
+_PLACE = r"""(?i:vst3|au|nam):(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'
+    |[^"'(),=>]*?\.(?i:vst3|component|nam)(?=[\s(),=>\#]|$)(?:\#[^\s(),=>"']*)?|[^\s(),=>"']*)"""
 _TOKEN = re.compile(
-    rf"""\s*(?:(?P<plugin>{_PLUGIN})
+    rf"""\s*(?:(?P<place>{_PLACE})
     |(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<punct>[(),=>])|(?P<word>[^\s(),=>"']+))""",
     re.VERBOSE,
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _SETTING = re.compile(r"\w[\w-]*\Z")  # plugins have some that begin with a digit, or are not English
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_TEXT = ("word", "string", "plugin")
-PLUGIN_SCHEMES = ("vst3", "au")
+_TEXT = ("word", "string", "place")
+_PLAIN = re.compile(r"""[^\s(),=>"'\\]+\Z""")
+SCHEMES = ("vst3", "au", "nam")
 MAX_LENGTH = 20_000
 
 
@@ -40,7 +41,7 @@ MAX_LENGTH = 20_000
 class Link:
     """One effect of a chain as written: its name, the values in order, and the named ones.
 
-    A plugin has a scheme ("vst3", "au"), and its name is a path or a name after that.
+    What is found by its place has a scheme ("vst3", "au", "nam"), and its name is a path or a name after that.
     """
 
     name: str
@@ -111,20 +112,20 @@ class _Parser:
         return link
 
     def _head(self) -> Link:
-        """The name of an effect, or the address of a plugin, which may stand in quotes as a whole."""
+        """The name of an effect, or the place of one, which may stand in quotes as a whole."""
         token = self._peek()
-        scheme = _SCHEME.match(token.text) if token.kind in ("plugin", "string", "word") else None
-        if token.kind == "plugin" or (scheme and scheme[1].lower() in PLUGIN_SCHEMES):
+        scheme = _SCHEME.match(token.text) if token.kind in _TEXT else None
+        if token.kind == "place" or (scheme and scheme[1].lower() in SCHEMES):
             self._next += 1
             kind, _, place = token.text.partition(":")
-            if token.kind == "plugin" and place[:1] in ("'", '"'):
+            if token.kind == "place" and place[:1] in ("'", '"'):
                 place = _unquoted(place)
             return Link(place.strip(), token.position, scheme=kind.lower())
         self._take("word", "the name of an effect")
         if scheme:
             raise UsageError(
                 f'"{scheme[1]}:" at character {token.position} is not a source of effects here; expected vst3: or au: '
-                "before a plugin, or the name of an effect (fxclone effects lists them)"
+                "before a plugin, nam: before a .nam file, or the name of an effect (fxclone effects lists them)"
             )
         if not _NAME.match(token.text):
             self._fail(f'"{token.text}" where the name of an effect was expected', token.position)
@@ -171,6 +172,14 @@ class _Parser:
             f'cannot read the effect "{self._text}": {what} (character {position}); write it like '
             '"highpass(cutoff_hz=200) > distortion(drive_db=20)"'
         )
+
+
+def written_address(scheme: str, place: str) -> str:
+    """Text that an effect expression reads back as this place."""
+    if _PLAIN.match(place):
+        return f"{scheme}:{place}"
+    escaped = place.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{scheme}:"{escaped}"'
 
 
 def _unquoted(text: str) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from fxclone.effects.expression import written_address
 from fxclone.errors import UsageError
 
 SUFFIXES = {"vst3": ".vst3", "au": ".component"}
 """What plugin files of each kind end in."""
-_PLAIN = re.compile(r"""[^\s(),=>"'\\]+\Z""")
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,7 @@ class PluginAddress:
     @property
     def expression(self) -> str:
         """Text that an effect expression reads back as this."""
-        text = f"{self.path}#{self.name}" if self.name else str(self.path)
-        if _PLAIN.match(text) and (not self.name or _PLAIN.match(self.name)):
-            return f"{self.scheme}:{text}"
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'{self.scheme}:"{escaped}"'
+        return written_address(self.scheme, f"{self.path}#{self.name}" if self.name else str(self.path))
 
 
 def plugin_folders(scheme: str) -> list[Path]:
