@@ -105,8 +105,8 @@ class LossText:
         by_sample = [term for term in self.terms if term.measure in SAMPLE_BY_SAMPLE]
         out = []
         for term in self.terms:
-            if term.measure == "mrstft" and term.weight > sum(other.weight for other in by_sample):
-                out.append("mrstft outweighs what sees polarity: models may come out inverted; give esr more weight")
+            if term.measure == "mrstft" and term.weight >= sum(other.weight for other in by_sample):
+                out.append("mrstft weighs as much as what sees polarity: models may come out inverted; give it less")
         if all(term.filter == "a" for term in by_sample) and "dc" not in [term.measure for term in self.terms]:
             out.append(f"A-weighting does not hear an offset: consider {self}+dc")
         return tuple(out)
