@@ -36,6 +36,25 @@ def test_a_plugin_sounds_live_as_it_renders(plugin, rng):
     assert live.latency_samples == stage.latency_samples(RATE)
 
 
+@pytest.mark.parametrize("plugin", ["ZamEQ2", "ZamHeadX2"])
+def test_blocks_of_any_size_sound_alike(plugin, rng):
+    (stage,) = effect(f"vst3:{plugin}").stages
+    sound = playing(rng, RATE, 0.1)
+    heard = []
+    for most, sizes in ((64, (64,)), (64, (1, 2, 61)), (2, (2, 1))):
+        live = live_effect(stage)
+        live.prepare(RATE, most, 1)
+        parts, at = [], 0
+        while at < sound.shape[1]:
+            part = np.array(live.process(sound[:, at : at + sizes[len(parts) % len(sizes)]]))
+            parts.append(part)
+            at += part.shape[1]
+        heard.append(np.concatenate(parts, axis=1))
+        assert heard[-1].shape == (live.channels_out, sound.shape[1])
+    for other in heard[1:]:
+        np.testing.assert_allclose(other, heard[0], atol=1e-4)
+
+
 def test_a_plugin_plays_in_a_chain(tmp_path, rng):
     take, heard = tmp_path / "take.wav", tmp_path / "heard.wav"
     soundfile.write(take, playing(rng, RATE, 0.5).T, RATE, subtype="FLOAT")

@@ -18,6 +18,9 @@ from fxclone.effects.plugin_find import find_plugin
 from fxclone.effects.spec import Stage
 from fxclone.errors import EffectError
 
+SHORTEST_BLOCK = 64
+"""Of the silence at the beginning: from its shape pedalboard learns which axis is the channels, and keeps to that."""
+
 
 class LivePlugin:
     """A `Processor`: one plugin, or one for each channel if it is mono. A stereo plugin makes mono sound stereo.
@@ -28,6 +31,7 @@ class LivePlugin:
         A plugin with its settings, as `fxclone.effects.effect` gives it.
     """
 
+    slow_reset = True
     tail_s = 60.0
     """Nobody knows how long a plugin rings; silence after it is not taken for a fault for so long."""
 
@@ -65,12 +69,13 @@ class LivePlugin:
 
     def reset(self) -> None:
         """Back to silence, with all settings arrived. Not quick: a plugin sets itself up anew."""
-        silence = np.zeros((2 if self._stereo else 1, self._block), np.float32)
-        blocks = -(-plugin_child.LEAD_IN_SAMPLES // self._block)
+        size = max(SHORTEST_BLOCK, self._block)
+        silence = np.zeros((2 if self._stereo else 1, size), np.float32)
+        blocks = -(-plugin_child.LEAD_IN_SAMPLES // size)
         try:
             for loaded in self._loaded:
                 for number in range(blocks):
-                    loaded.process(silence, self._rate, buffer_size=self._block, reset=number == 0)
+                    loaded.process(silence, self._rate, buffer_size=size, reset=number == 0)
         except (ValueError, RuntimeError) as error:
             raise EffectError(f"{self.name} cannot be played at {self._rate:g} Hz: {error}") from error
 
@@ -78,9 +83,6 @@ class LivePlugin:
         """Run it with its state carried on; the output is as late as the plugin says."""
         n = block.shape[1]
         out = self._out[:, :n]
-        if n < 3:  # pedalboard would take channels for samples
-            out[...] = block
-            return out
         if self._stereo:
             both = self._in[:, :n]
             both[...] = block

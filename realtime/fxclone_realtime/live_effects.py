@@ -17,6 +17,7 @@ from fxclone.audio import Audio
 from fxclone.effects.spec import Settings, Stage
 from fxclone.errors import UsageError
 from fxclone.processor import Processor
+from fxclone_realtime.delay import DelayLine
 
 FORMULAS = ("passthrough", "gain", "invert", "tanh", "hardclip")
 ENDLESS_TAIL_S = 60.0
@@ -40,6 +41,10 @@ def live_effect(stage: Stage) -> Processor:
         return _OWN[spec.name](stage)
     if spec.source == "pedalboard" and spec.name not in NOT_LIVE:
         return Pedalboard(stage)
+    if spec.source == "nam":
+        from fxclone.effects.nam_live import live_nam
+
+        return live_nam(stage)
     if spec.source == "plugin":
         from fxclone.effects.plugin_live import LivePlugin
 
@@ -170,60 +175,102 @@ class Cabinet(_Live):
 class Pedalboard(_Live):
     """One of pedalboard's. What looks ahead gives its sound late: by that, silence comes first."""
 
+    slow_reset = True
+    """An echo of half a minute has megabytes to clear."""
+
     def make(self, settings: Settings, sample_rate: int, max_block: int, channels: int) -> None:
         """Load it: one for the whole sound if it is a stereo effect, else one for each channel."""
-        self._rate, self._block = float(sample_rate), max_block
         groups = [slice(0, channels)] if self.stage.spec.stereo else [slice(c, c + 1) for c in range(channels)]
-        self._plugins = [(group, _pedalboard_plugin(self.stage)) for group in groups]
-        self._late = [
-            _Late(group.stop - group.start, self.latency_samples, max_block) if self.latency_samples else None
-            for group, _ in self._plugins
+        late = self.latency_samples
+        self._parts = [
+            (group, _Part(self.stage, group.stop - group.start, float(sample_rate), max_block, late))
+            for group in groups
         ]
+        self.latency_samples = self._parts[0][1].latency_samples
         self._out = np.zeros((channels, max_block), np.float32)
 
     def reset(self) -> None:
         """Clear its buffers."""
-        for late, (_, plugin) in zip(self._late, self._plugins, strict=True):
-            plugin.reset()
-            if late is not None:
-                late.reset()
+        for _, part in self._parts:
+            part.reset()
 
     def process(self, block: Audio) -> Audio:
         """Run it with its state carried on."""
-        n = block.shape[1]
-        out = self._out[:, :n]
-        if n == 0:
-            return out
-        for (group, plugin), late in zip(self._plugins, self._late, strict=True):
-            dry = np.ascontiguousarray(block[group])
-            if 1 < dry.shape[0] >= n:  # pedalboard would take channels for samples, and one channel is sound enough
-                out[group] = dry
-                continue
-            wet = plugin.process(dry, self._rate, buffer_size=self._block, reset=False)
-            out[group] = wet if late is None else late.take(wet, n)
+        out = self._out[:, : block.shape[1]]
+        if block.shape[1]:
+            for group, part in self._parts:
+                out[group] = part.process(block[group])
         return out
 
 
-class _Late:
-    """Gives n samples for whatever came, after ``latency`` samples of silence."""
+class _Part:
+    """One of pedalboard's plugins, as a stream of blocks of any size.
 
-    def __init__(self, channels: int, latency: int, max_block: int) -> None:
-        self._line = np.zeros((channels, 2 * (latency + max_block)), np.float32)
-        self._latency, self._held = latency, latency
+    pedalboard guesses from the shape of the first block which axis is the channels, and starts afresh when a block is
+    longer than all before. So each start is silence of the longest block. What has a clock of its own, such as an LFO,
+    would be ahead after that: it is mono here, and its longer blocks are cut to the length of the first one.
+    """
+
+    def __init__(self, stage: Stage, channels: int, rate: float, max_block: int, latency: int) -> None:
+        self._plugin, self._rate = _pedalboard_plugin(stage), rate
+        self._has_clock = bool(stage.spec.time_varying)
+        self._silence = np.zeros((channels, max(max_block, 2 * channels + 2)), np.float32)
+        self._longest = max_block
+        self.latency_samples, own = latency, 0
+        if latency:
+            ahead = np.zeros((channels, latency + self._silence.shape[1]), np.float32)
+            own = latency + self._silence.shape[1] - self._plugin.process(ahead, rate, reset=False).shape[1]
+        # Those that look ahead take the two channels of a single sample for two samples: they get it with the next one.
+        self._pairs = latency > 0 and channels > 1
+        self.latency_samples = max(latency, own + self._pairs)
+        self._late = DelayLine(channels, max_block, self.latency_samples - own - self._pairs)
+        self._first = np.zeros((channels, max_block + 1), np.float32)
+        self._wet = np.zeros((channels, max_block + 2), np.float32)
 
     def reset(self) -> None:
-        self._line.fill(0.0)
-        self._held = self._latency
+        if self._has_clock:
+            self._plugin.reset()
+            self._longest = 0
+        else:
+            self._run(self._silence, reset=True)
+        self._late.reset()
+        self._kept = self._ready = 0
+        if self._pairs:
+            self._wet.fill(0.0)
+            self._ready = 1
 
-    def take(self, came: Audio, n: int) -> Audio:
-        room = self._line.shape[1] - self._held
-        fits = came[:, :room]
-        self._line[:, self._held : self._held + fits.shape[1]] = fits
-        held = max(n, self._held + fits.shape[1])
-        out = self._line[:, :n].copy()
-        self._line[:, : held - n] = self._line[:, n:held].copy()
-        self._line[:, held - n :] = 0.0
-        self._held = held - n
+    def process(self, block: Audio) -> Audio:
+        if self._pairs:
+            return self._late.process(self._in_pairs(block))
+        if not self._has_clock:
+            return self._late.process(self._run(block))
+        n = block.shape[1]
+        self._longest = self._longest or n
+        if n <= self._longest:
+            return self._run(block)
+        out = self._wet[:, :n]
+        for start in range(0, n, self._longest):
+            out[:, start : start + self._longest] = self._run(block[:, start : start + self._longest])
+        return out
+
+    def _run(self, block: Audio, *, reset: bool = False) -> Audio:
+        wet: Audio = self._plugin.process(
+            np.ascontiguousarray(block), self._rate, buffer_size=self._silence.shape[1], reset=reset
+        )
+        return wet
+
+    def _in_pairs(self, block: Audio) -> Audio:
+        """One sample late, so that there are always two to process, or none."""
+        n = block.shape[1]
+        self._first[:, self._kept : self._kept + n] = block
+        there = self._kept + n
+        if there > 1:
+            self._wet[:, self._ready : self._ready + there] = self._run(self._first[:, :there])
+            self._ready, there = self._ready + there, 0
+        self._kept = there
+        out = self._wet[:, :n].copy()
+        self._ready -= n
+        self._wet[:, : self._ready] = self._wet[:, n : n + self._ready].copy()
         return out
 
 
