@@ -52,11 +52,13 @@ def known_of(processor: Processor, levels: Mapping[str, float] | None) -> Known:
     Parameters
     ----------
     processor : Processor
-        Certificates are believed only if it is made of clones and nothing else; levels found in them too.
+        Certificates are believed only if it is made of clones and nothing else but plain gains (a part with
+        ``plain_gain``); levels found in them too.
     levels : mapping or None
         ``dry_peak``, ``wet_peak``, ``wet_dc``: take the place of those found.
     """
-    metas: list[Any] = [getattr(part, "meta", None) for part in parts_of(processor)]
+    parts = [part for part in parts_of(processor) if not getattr(part, "plain_gain", False)]
+    metas: list[Any] = [getattr(part, "meta", None) for part in parts]
     clones = [] if None in metas else metas
     found: dict[str, float] = {}
     if levels is None and clones:

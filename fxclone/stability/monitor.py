@@ -16,6 +16,7 @@ from fxclone.processor import Processor, channels_after
 from fxclone.stability.history import History
 from fxclone.stability.known import known_of
 from fxclone.stability.level_watch import LevelWatch
+from fxclone.stability.resetter import Resetter, is_slow_to_reset
 from fxclone.stability.spectrum_watch import SpectrumWatch
 from fxclone.stability.trips import Fault, MonitorStatus, Trip, told_db
 from fxclone.stability.twin_watch import with_twins
@@ -28,6 +29,8 @@ RELEASE_S = 0.005
 FADE_IN_S = 0.010
 REWARM_SPEED = 4
 """How many times its usual work the processor does while it catches up: a tenth of a second in a thirtieth."""
+CATCH_UP_S = 0.034
+"""The longest that it may take: at less speed it hears less of the past."""
 COLD_WAIT_S = 0.02
 TRIPS_TO_BYPASS = 3
 TRIP_WINDOW_S = 10.0
@@ -64,21 +67,32 @@ class StabilityMonitor:
         by as much: hot playing is no alarm; so does a tail of seconds, by up to 6 dB.
     rewarm_speed : int
         At least 1, which does without re-warming. A machine that has no time to spare needs less than the usual 4.
+    live : bool
+        `process` may not wait: an inner processor that is slow to reset (a plugin, a hall of megabytes) is reset in a
+        thread of its own, and the dry sound plays until that is done. A render has the time to wait.
     """
 
     def __init__(
-        self, inner: Processor, levels: Mapping[str, float] | None = None, *, rewarm_speed: int = REWARM_SPEED
+        self,
+        inner: Processor,
+        levels: Mapping[str, float] | None = None,
+        *,
+        rewarm_speed: int = REWARM_SPEED,
+        live: bool = False,
     ) -> None:
         self.inner, self._twins = with_twins(inner)
         self.known = known_of(inner, levels)
         self.status = MonitorStatus()
         self.channels_out = 0
-        self._speed = max(1, rewarm_speed)
+        self._speed, self._live = max(1, rewarm_speed), live
+        self._resetter: Resetter | None = None
 
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
         """Prepare the inner processor and everything that is needed to step in."""
         step = self._step = min(max_block, LONGEST_STEP)
         self.inner.prepare(sample_rate, step, channels)
+        if self._live and self._resetter is None and is_slow_to_reset(self.inner):
+            self._resetter = Resetter(self.inner)
         outs = self.channels_out = channels_after(self.inner, channels)
         rate = self._rate = float(sample_rate)
         latency, tail = self.inner.latency_samples, self.inner.tail_samples
@@ -87,8 +101,9 @@ class StabilityMonitor:
         self._fade_curve = (0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)).astype(np.float32)
         self._levels = LevelWatch(self.known, rate, latency + tail, tail, channels, outs, step)
         self._spectra = SpectrumWatch(self.known, rate, latency, tail, outs, step)
-        self._rewarm = round(self.known.rewarm_s * rate) if self._speed > 1 else 0
-        self._past = History(channels, max(self._rewarm, self._spectra.size + latency) + 2 * step, step)
+        longest = round(self.known.rewarm_s * rate)
+        self._past = History(channels, max(longest, self._spectra.size + latency) + 2 * step, step)
+        self.rewarm_speed = self._speed
         self._clean = np.zeros((channels, step), dtype=np.float32)
         self._magnitude = np.zeros((channels, step), dtype=np.float32)
         self._dry = np.zeros((outs, step), dtype=np.float32)
@@ -99,8 +114,21 @@ class StabilityMonitor:
 
     def reset(self) -> None:
         """Start afresh, also out of bypass. The status keeps what happened before."""
-        self.inner.reset()
+        if self._resetter is None:
+            self.inner.reset()
+        else:
+            self._resetter.reset_now()
         self._clear()
+
+    @property
+    def rewarm_speed(self) -> int:
+        """How many times its usual work the processor may do in a block; may be set while nothing is wrong."""
+        return self._speed
+
+    @rewarm_speed.setter
+    def rewarm_speed(self, speed: int) -> None:
+        self._speed = max(1, speed)
+        self._rewarm = round(min(self.known.rewarm_s, (self._speed - 1) * CATCH_UP_S) * self._rate)
 
     def _clear(self) -> None:
         self._past.clear()
@@ -144,7 +172,7 @@ class StabilityMonitor:
         fault: Fault | None = None
         if self._state == BYPASSED:
             self._wait -= n
-            if self._wait <= 0:
+            if self._wait <= 0 and not self._resetting():
                 self._state, self._wait = PROBING, PROBE_S * self._rate
         elif self._state == WARMING:
             wet, fault = self._warm(block)
@@ -193,7 +221,7 @@ class StabilityMonitor:
     def _warm(self, block: Audio) -> tuple[Audio | None, Fault | None]:
         """Run what was played lately through the fresh processor, some of it in every block; at its end, the block."""
         n = block.shape[1]
-        if self._wait > 0:
+        if self._wait > 0 or self._resetting():
             self._wait -= n
             return None, None
         # The backlog ends where this block begins.
@@ -211,7 +239,10 @@ class StabilityMonitor:
 
     def _trip(self, fault: Fault) -> None:
         """Answer a fault."""
-        self.inner.reset()
+        if self._resetter is None:
+            self.inner.reset()
+        else:
+            self._resetter.ask()
         self._levels.forget()
         self._spectra.forget()
         if self._state == PROBING:
@@ -238,6 +269,9 @@ class StabilityMonitor:
             self._backlog, self._wait = 0, COLD_WAIT_S * self._rate
         what, numbers = fault
         self._record((what, {**numbers, "rewarm_ms": round(1e3 * self._backlog / self._rate, 1)}), "soft reset")
+
+    def _resetting(self) -> bool:
+        return self._resetter is not None and self._resetter.pending
 
     def _probe(self, n: int) -> None:
         self._wait -= n

@@ -14,6 +14,8 @@ from fxclone.processor import Processor
 LARGEST_SHARE = 0.9
 """Of the budget that the median block may take."""
 COMFORTABLE_SHARE = 0.6
+REWARMING_SHARE = 0.75
+"""Of the budget that a block may take while a chain catches up after a trip."""
 MEASURE_S = 0.15
 MOST_BLOCKS = 60
 
@@ -47,6 +49,11 @@ class Capacity:
             self.overhead_s + other.overhead_s,
             self.per_sample_s + other.per_sample_s,
         )
+
+    def speed_to_spare(self, own: Capacity) -> int:
+        """How many times over the work of ``own``, a part of all this, may be done in one block; at least once."""
+        spare_s = REWARMING_SHARE * self.budget_s - self.block_s
+        return 1 + max(0, int(spare_s / max(1e-9, own.block_s)))
 
     def check(self) -> None:
         """Raise FxcloneError if this machine cannot keep up, with the numbers and what would help."""
