@@ -17,7 +17,7 @@ from fxclone.audio import db_to_gain
 from fxclone.clone import Clone
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.processor import channels_text
-from fxclone.stability.monitor import StabilityMonitor
+from fxclone.stability.monitor import REWARM_SPEED, StabilityMonitor
 from fxclone_realtime import capacity
 from fxclone_realtime.control import changed, parse_command
 from fxclone_realtime.devices import AudioDevice
@@ -29,7 +29,7 @@ from fxclone_realtime.meters import Meters
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.recorder import Recorder
 from fxclone_realtime.report import report_of
-from fxclone_realtime.rig import ORIGINAL, Rig, channel_notes, load_rig, original_of
+from fxclone_realtime.rig import ORIGINAL, Rig, channel_notes, load_rig, original_rig
 from fxclone_realtime.setup_device import open_device
 from fxclone_realtime.sources import FileSource
 from fxclone_realtime.voice import Voice
@@ -97,7 +97,7 @@ class Session:
         self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.priority = ""
         rate = self.device.sample_rate
-        first = StabilityMonitor(rig.processor(rate), rig.levels)
+        first = StabilityMonitor(rig.processor(rate), rig.levels, live=True)
         self.engine = Engine(
             first,
             sample_rate=rate,
@@ -118,7 +118,8 @@ class Session:
         self.parts += [self._load(text) for text in options.next_chains]
         self.against: Part | None = None
         if options.against is not None:
-            self.against = self._load(original_of(rig) if options.against == ORIGINAL else options.against)
+            same = options.against == ORIGINAL
+            self.against = self._loaded(original_rig(rig)) if same else self._load(options.against)
             self.engine.keep_warm(self.parts[0].voice, self.against.voice)
         self.notes += [note for part in self.all_parts for note in part.notes]
         self.capacity = self._measured()
@@ -152,25 +153,38 @@ class Session:
             self.priority = raise_priority()
 
     def _load(self, text: str) -> Part:
-        rig = load_rig(text, input_dbu=self.options.input_dbu)
-        monitor = StabilityMonitor(rig.processor(self.engine.sample_rate), rig.levels)
+        return self._loaded(load_rig(text, input_dbu=self.options.input_dbu))
+
+    def _loaded(self, rig: Rig) -> Part:
+        monitor = StabilityMonitor(rig.processor(self.engine.sample_rate), rig.levels, live=True)
         return self._part(rig, monitor, self.engine.voice(monitor, rig.name))
 
     def _part(self, rig: Rig, monitor: StabilityMonitor, voice: Voice) -> Part:
         notes = channel_notes(rig.links, self.engine.channels_in, self.engine.channels_out)
-        return Part(rig, monitor, voice, notes)
+        return Part(rig, monitor, voice, rig.notes + notes)
 
     def _measured(self) -> capacity.Capacity:
         """Of the heaviest chain; where two run side by side, of both."""
-        found = [self._cost(part) for part in self.all_parts]
-        if self.against is not None:
-            beside = found.pop()
-            return max((each.beside(beside) for each in found), key=lambda each: each.load)
-        return max(found, key=lambda each: each.load)
+        costs = [self._cost(part) for part in self.parts]
+        heaviest = max(costs, key=lambda each: each.load)
+        if self.against is None:
+            self._beside = None
+        else:
+            self._beside = self._cost(self.against)
+            self._allow(self.against, self._beside, heaviest)
+            heaviest = heaviest.beside(self._beside)
+        for part, cost in zip(self.parts, costs, strict=True):
+            self._allow(part, cost, self._beside)
+        return heaviest
 
     def _cost(self, part: Part) -> capacity.Capacity:
         engine = self.engine
         return capacity.measure(part.monitor.inner, engine.sample_rate, engine.max_block, engine.channels_in)
+
+    def _allow(self, part: Part, cost: capacity.Capacity, beside: capacity.Capacity | None) -> None:
+        """After a trip a chain hears again what was played, as quickly as this machine can without a drop-out."""
+        together = cost if beside is None else cost.beside(beside)
+        part.monitor.rewarm_speed = min(REWARM_SPEED, together.speed_to_spare(cost))
 
     # Playing
 
@@ -298,8 +312,10 @@ class Session:
             if len(self.parts) >= MOST_CHAINS:
                 raise UsageError(f"{MOST_CHAINS} chains are loaded; choose one of them, or start anew")
             part = self._load(command.text)
+            cost = self._cost(part)
             if not self.options.anyway:
-                self._cost(part).check()
+                cost.check()
+            self._allow(part, cost, self._beside)
             self.parts.append(part)
             self._choose(len(self.parts) - 1)
         elif command.name == "next":

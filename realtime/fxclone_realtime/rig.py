@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from fxclone.audio import Audio, db_to_gain
+from fxclone.audio import Audio, db_to_gain, gain_to_db
 from fxclone.clone import Clone, load_clone
 from fxclone.errors import UsageError
 from fxclone.processor import Chain, Processor, channels_after
@@ -24,13 +24,15 @@ ORIGINAL = "original"
 
 
 class Level:
-    """A fixed gain."""
+    """The gain that a clone needs to hear the volts it was trained with, at the clone's own rate."""
 
     latency_samples = 0
     tail_samples = 0
+    plain_gain = True
+    """A monitor may believe the certificates of the clones beside it."""
 
-    def __init__(self, gain_db: float) -> None:
-        self._gain = db_to_gain(gain_db)
+    def __init__(self, gain_db: float, sample_rate: int) -> None:
+        self.gain, self.sample_rate = db_to_gain(gain_db), sample_rate
 
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
         """Make the buffer."""
@@ -41,7 +43,7 @@ class Level:
 
     def process(self, block: Audio) -> Audio:
         """Multiply."""
-        return np.multiply(block, self._gain, out=self._out[:, : block.shape[1]])
+        return np.multiply(block, self.gain, out=self._out[:, : block.shape[1]])
 
 
 @dataclass
@@ -53,13 +55,17 @@ class Rig:
     name : str
         Its links' names.
     links : list of Processor
-    calibration_db : float
-        Gain before the first link, so that a clone hears the volts that it was trained with.
+        With a `Level` before each clone that needs one.
+    text : str
+        What it was made from.
+    notes : list of str
+        What the user should know of it.
     """
 
     name: str
     links: list[Processor]
-    calibration_db: float = 0.0
+    text: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def clones(self) -> list[Clone]:
@@ -69,16 +75,20 @@ class Rig:
     @property
     def levels(self) -> dict[str, float]:
         """What training saw, for the monitor: only where a clone is the first or the last to touch the sound."""
+        gain = 1.0
         first, last = self.links[0], self.links[-1]
-        sides = (("dry_peak", first), ("wet_peak", last), ("wet_dc", last))
+        if isinstance(first, Level):
+            gain, first = first.gain, self.links[1]
+        sides = (("dry_peak", first, gain), ("wet_peak", last, 1.0), ("wet_dc", last, 1.0))
         return {
-            key: link.meta.levels[key] for key, link in sides if isinstance(link, Clone) and key in link.meta.levels
+            key: link.meta.levels[key] / by
+            for key, link, by in sides
+            if isinstance(link, Clone) and key in link.meta.levels
         }
 
     def processor(self, sample_rate: int) -> Processor:
         """All of it for a stream of this rate."""
-        chain = build_chain(self.links, sample_rate)
-        return Chain([Level(self.calibration_db), chain]) if self.calibration_db else chain
+        return build_chain(self.links, sample_rate)
 
 
 def load_rig(text: str, *, input_dbu: float | None = None) -> Rig:
@@ -89,8 +99,8 @@ def load_rig(text: str, *, input_dbu: float | None = None) -> Rig:
     text : str
         Links with ``>`` between them. ``>`` in quotes or brackets is no such mark.
     input_dbu : float or None
-        Level in dBu that the interface's input turns into full scale; the first clone is then fed as loud as the same
-        volts were in its training.
+        Level in dBu that the interface's input turns into full scale; every clone is then fed as loud as the same
+        volts were in its training, as far as it and what comes before it say: see `calibrated`.
 
     Raises
     ------
@@ -113,14 +123,74 @@ def load_rig(text: str, *, input_dbu: float | None = None) -> Rig:
         for stage in effect(part).stages:
             links.append(live_effect(stage))
             names.append(stage.spec.name)
-    rig = Rig(" > ".join(names), links)
+    rig = Rig(" > ".join(names), links, text)
     if input_dbu is not None:
-        rig.calibration_db = _calibration_db(rig, input_dbu)
+        rig.links, rig.notes = calibrated(links, input_dbu)
     return rig
 
 
+def calibrated(links: Sequence[Processor], input_dbu: float) -> tuple[list[Processor], list[str]]:
+    """Put before each clone the gain that turns the volts which reach it into those that it knows.
+
+    Through the chain goes what full scale stands for: the interface's dBu at first, after a clone what that says of its
+    output. An effect in between works on numbers and changes nothing of it. Where it is not known, the next clone hears
+    the sound as it comes.
+
+    Returns
+    -------
+    links : list of Processor
+    notes : list of str
+        Which clone hears the sound as it comes, and why.
+
+    Raises
+    ------
+    UsageError
+        If the first clone does not know its level: then there is nothing to calibrate.
+    """
+    out: list[Processor] = []
+    notes: list[str] = []
+    here: float | None = input_dbu
+    before: Clone | None = None
+    for link in links:
+        if isinstance(link, Clone):
+            known = link.meta.calibration_dbu or {}
+            wanted = known.get("input")
+            if wanted is None and before is None:
+                raise UsageError(
+                    f"{link.name} does not say at which level it was trained (no dBu calibration); leave out "
+                    "--input-dbu and set --in-gain-db by ear"
+                )
+            if wanted is None or here is None:
+                who = link if wanted is None else before
+                side = "input" if wanted is None else "output"
+                notes.append(
+                    f"{link.name} hears the sound as it comes: no dBu calibration of the {side} of "
+                    f"{who.name if who else 'it'}"
+                )
+            elif here != wanted:
+                out.append(Level(here - wanted, link.sample_rate))
+            here, before = known.get("output"), link
+        out.append(link)
+    return out, notes
+
+
+def original_rig(rig: Rig) -> Rig:
+    """The same chain with the original in the place of its only clone, fed as loud as that.
+
+    Raises
+    ------
+    UsageError
+        As `original_of`.
+    """
+    other = load_rig(original_of(rig))
+    at = next(place for place, link in enumerate(rig.links) if isinstance(link, Clone))
+    if at and isinstance(level := rig.links[at - 1], Level):
+        other.links.insert(at - 1, Level(gain_to_db(level.gain), level.sample_rate))
+    return other
+
+
 def original_of(rig: Rig) -> str:
-    """The effect that a rig's only clone says it is a copy of.
+    """A chain with the effect in the place of its only clone that this says it is a copy of.
 
     Raises
     ------
@@ -133,7 +203,7 @@ def original_of(rig: Rig) -> str:
     reference = clone.meta.training.get("reference")
     if not isinstance(reference, str) or not reference or "takes" in clone.meta.training:
         raise UsageError(f"{clone.name} does not say which effect it is a copy of; name it: --against EFFECT")
-    return reference
+    return " > ".join(reference if is_clone(part) else part for part in split_links(rig.text))
 
 
 def split_links(text: str) -> list[str]:
@@ -167,24 +237,11 @@ def _unquoted(link: str) -> str:
     return link[1:-1] if len(link) > 1 and link[0] == link[-1] and link[0] in "\"'" else link
 
 
-def _calibration_db(rig: Rig, input_dbu: float) -> float:
-    if not rig.clones:
-        return 0.0
-    clone = rig.clones[0]
-    known = (clone.meta.calibration_dbu or {}).get("input")
-    if known is None:
-        raise UsageError(
-            f"{clone.name} does not say at which level it was trained (no dBu calibration); leave out --input-dbu and "
-            "set --in-gain-db by ear"
-        )
-    return input_dbu - known
-
-
 def build_chain(links: Sequence[Processor], sample_rate: int) -> Processor:
     """Links in series; clones of the same rate side by side share a resampler where the stream has another rate."""
 
     def rate_of(link: Processor) -> int:
-        return link.sample_rate if isinstance(link, Clone) else sample_rate
+        return link.sample_rate if isinstance(link, Clone | Level) else sample_rate
 
     chain: list[Processor] = []
     for rate, group in itertools.groupby(links, key=rate_of):
@@ -200,7 +257,7 @@ def channel_notes(links: Sequence[Processor], channels_in: int, channels_out: in
     """Where channels are mixed on their way through prepared links, from ``channels_in`` to ``channels_out``."""
     notes, count, name = [], channels_in, ""
     for link in links:
-        name = str(getattr(link, "name", ""))
+        name = str(getattr(link, "name", name))
         if isinstance(link, Clone) and count > 1 and link.channels_in == 1 and link.meta.channels_out > 1:
             notes.append(f"{name} takes one channel: it hears the mean of {count}")
         count = channels_after(link, count)
