@@ -19,6 +19,7 @@ from fxclone_realtime.ceiling import SoftCeiling
 
 sys.path.insert(0, str(common.ROOT / "tests"))
 import faulty_clones as faulty
+import monitor_hours
 from faults import Gain, playing
 from normal_playing import Rendered, drift_db, levels_of, takes
 
@@ -43,21 +44,40 @@ def main() -> None:
     ask.add_argument("--minutes", type=float, default=60.0, help="simulated playing for each effect and clone")
     ask.add_argument("--cost-seconds", type=float, default=6.0, help="of sound for each figure of cost")
     ask.add_argument("--clone", type=Path, action="append", default=[], help="watch this 48 kHz mono clone too")
+    ask.add_argument("--hours", type=Path, help="train each preset's clone into this folder and play it for an hour")
+    ask.add_argument("--hour-minutes", type=float, default=60.0, help="simulated playing for each of these")
+    ask.add_argument("--train-seconds", type=float, default=45.0, help="for each of these that is not there yet")
+    ask.add_argument("--only-hours", action="store_true", help="do nothing else; no page")
+    ask.add_argument("--no-more-hours", action="store_true", help="only tell what --hours holds already")
     options = ask.parse_args()
+    recordings = dry_recordings()
+    hours = []
+    if options.hours is not None:
+        if not options.no_more_hours:
+            monitor_hours.make(
+                options.hours,
+                minutes=options.hour_minutes,
+                seed=options.seed,
+                recordings=recordings,
+                train_s=options.train_seconds,
+            )
+        hours = monitor_hours.finished(options.hours)
+        if options.only_hours:
+            print(common.table(monitor_hours.HEAD, [hour.row() for hour in hours]))
+            return
     here = common.machine("onnxruntime")
     matmul = common.Yardstick()
     matmul.measure(20)
     cost = cost_rows(options.cost_seconds, options.seed)
     faults = [fault_row(name, *case, options.seed) for name, case in FAULTS.items()]
     inputs = [input_row(name, bad, options.seed) for name, bad in INPUTS.items()]
-    recordings = [read_sound(path)[0][0] for path in sorted(common.DRY.glob("*.flac"))] if common.DRY.is_dir() else []
     expressions = {name: preset.effect for name, preset in available_presets().items() if preset.effect} | OTHERS
     quiet = [quiet_row(name, text, options, recordings) for name, text in expressions.items()]
     clones = {"one-pole clone (twin on)": faulty.sound_one()}
     clones |= {f"clone: {path.stem}": load_clone(path) for path in options.clone}
     quiet += [quiet_clone_row(name, clone, options, recordings) for name, clone in clones.items()]
     trips = sum(int(row[2]) for row in quiet)
-    also = ", recordings of instruments and speech" if recordings else ""
+    also = ", recordings of guitars, a bass, drums, a trumpet and speech" if recordings else ""
     page = f"""# The stability monitor
 
 {common.command()}
@@ -81,7 +101,7 @@ itself, rendered beforehand, with the levels that a training would have stored. 
 last take are the same sound, and drift is how much louder the last came out. In all, {trips} trips.
 
 {common.table(["effect", "minutes", "trips", "drift dB", "x real time"], quiet)}
-
+{hours_section(hours, options.train_seconds)}
 ## Faults
 
 Clones in onnxruntime that have a fault, in blocks of {BLOCK}, plucked notes at -10 dBFS from the first sample on. Peak:
@@ -95,6 +115,34 @@ what the clone makes of that input, cleaned.
 
 {common.table(["input", "trip", "peak dBFS", "not finite", "back after ms"], inputs)}"""
     common.publish(page, "bench_monitor.md", write=options.write)
+
+
+def dry_recordings() -> list[Audio]:
+    """Real playing, where there is any, (samples,) each."""
+    if not common.DRY.is_dir():
+        return []
+    return [read_sound(path, sample_rate=RATE)[0][0] for path in sorted(common.DRY.glob("*.flac"))]
+
+
+def hours_section(hours: list[monitor_hours.Hour], train_s: float) -> str:
+    """The hour of each preset's clone."""
+    if not hours:
+        return ""
+    played = [hour for hour in hours if not hour.why]
+    trips = sum(len(hour.trips) for hour in played)
+    drift = max((abs(hour.drift_db) for hour in played), default=0.0)
+    left_out = "".join(f"\n- {hour.preset}: {hour.why}" for hour in hours if hour.why)
+    together_h = sum(hour.minutes for hour in played) / 60
+    return f"""
+## An hour of each preset
+
+The clone that `fxclone train --preset NAME --seconds {train_s:g}` gives, in the engine of `fxclone play`, faster
+than real time in blocks of {monitor_hours.BLOCK}: the same varied playing for all, from 0 to -60 dBFS, with pauses. The
+first and the last minute are the same sound; drift is how much louder the last came out.
+{len(played)} clones, {together_h:.1f} hours: {trips} trips, and drift of at most {drift:.4f} dB.
+
+{common.table(monitor_hours.HEAD, [hour.row() for hour in played])}
+{f"{chr(10)}Not played:{chr(10)}{left_out}{chr(10)}" if left_out else ""}"""
 
 
 def cost_rows(seconds: float, seed: int) -> list[list[str]]:
