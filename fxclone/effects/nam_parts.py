@@ -308,6 +308,11 @@ def _hard_swish(x: Array) -> Array:
     return x * share
 
 
+def _softsign(x: Array) -> Array:
+    size: Array = np.abs(x)
+    return x / (size + np.float32(1.0))
+
+
 def _leaky(slope: Any) -> Activation:
     return lambda x: np.where(x > 0, x, slope * x)
 
@@ -329,7 +334,7 @@ _PLAIN: dict[str, Activation] = {
     "Sigmoid": sigmoid,
     "SiLU": lambda x: x * sigmoid(x),
     "Hardswish": _hard_swish,
-    "Softsign": lambda x: x / (np.abs(x) + np.float32(1.0)),
+    "Softsign": _softsign,
 }
 
 
