@@ -116,7 +116,8 @@ def tasks(
 
 def run(task: Task, place: Place) -> list[Result]:
     """Do it; what came out is saved at once."""
-    here = common.machine("onnxruntime")
+    here = common.machine("onnxruntime", "torch", "numba")
+    here = here.replace(f" {len(place.cores)} cores", f" {os.cpu_count()} cores", 1)  # of which it may use some
     work = place.home / "runs" / f"{task.material.name}.{task.contestant}.{max(task.budgets_s):g}s.seed{place.seed}"
     work.mkdir(parents=True, exist_ok=True)
     for old in (*work.glob("look-*.json"), *work.glob("test-*.npy")):

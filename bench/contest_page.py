@@ -55,8 +55,8 @@ it is behind.
 ## How
 
 - Material: recordings of devices, as in [bench_pairs.md](bench_pairs.md). fxclone's own alignment takes the lag out of
-  them once, for everybody; where it is not certain of it some samples stay in, which everybody has to learn. Everybody
-  is judged on the held-back end of the training recording that `fxclone train` holds back.
+  them once, for everybody; where it is not certain of it some samples stay in, which everybody has to learn. All train
+  on the same part of the recording and choose their checkpoint by the same end of it, which `fxclone train` holds back.
 - The clock runs from the first step of the optimiser, validation included. fxclone's runs from the start of training,
   with its first fits. Imports, reading, aligning and export are not in it ("before" in the tables).
 - fxclone: `fxclone train --dry --wet --no-align --anyway --seconds N --threads T` and `fxclone render`, once for each
