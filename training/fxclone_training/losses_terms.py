@@ -22,8 +22,12 @@ from fxclone.metrics_spectrum import STFT_RESOLUTIONS
 from fxclone_training.losses_filters import FILTER_TAPS, BlockFilter
 from fxclone_training.losses_text import SAMPLE_BY_SAMPLE, TermText
 
-DC_S = 0.05
-"""Offset is the mean over this long and the block itself: 100 Hz is then 24 dB down or more."""
+DC_S = 0.02
+"""Offset is the mean over this long and the block itself: 100 Hz is then 16 dB down or more.
+
+Not longer, because training overshoots what it hears late: at 50 ms and a learning rate of 0.01, an offset that no
+other term held swung for a hundred steps.
+"""
 STFT_FLOOR = 1e-6
 """Magnitudes count down to 60 dB under those of white noise as strong as the passage: deeper lies only hiss."""
 STFT_LEAST_BLOCK = 1024
@@ -112,10 +116,10 @@ class SampleBySample:
 
 
 class Offset:
-    """``dc``: (w mean e)^2, the DC term of Wright et al. 2019, the mean over the block and 50 ms before it.
+    """``dc``: (w mean e)^2, the DC term of Wright et al. 2019, the mean over the block and 20 ms before it.
 
     A block is too short to tell an offset from a low note, hence the past. The gradient is that of the mean of this
-    block alone: a sample stays in the mean for all the blocks of the next 50 ms, and this is what their gradients come
+    block alone: a sample stays in the mean for all the blocks of the next 20 ms, and this is what their gradients come
     to together as long as the offset is steady; counted in one block only, it would be lost beside other terms.
     """
 
