@@ -8,6 +8,7 @@ from nam_models import RATE, Dealt, convnet, lstm, wavenet, write
 
 from fxclone.effects import effect
 from fxclone_realtime.live_effects import live_effect
+from fxclone_realtime.rig import load_rig
 
 ARRAY = {"input_size": 1, "condition_size": 1, "head_size": 2, "channels": 4, "kernel_size": 3, "dilations": [1, 2, 64]}
 ARRAY |= {"activation": "Tanh", "gated": True, "head_bias": False}
@@ -69,3 +70,13 @@ def test_at_another_rate_it_plays_late_by_what_it_says(tmp_path, rng) -> None:
     got, wanted = played(stream, dry)[:, 2000 + late :], amp.render(dry, 44_100)[:, 2000 : dry.shape[1] - late]
     assert late > 0
     assert np.abs(got - wanted).max() < 3e-4 * np.abs(wanted).max()
+
+
+def test_it_plays_in_a_chain_from_text(tmp_path, rng) -> None:
+    chain = f"{make('LSTM', tmp_path / 'My Amp.nam', rng)} > invert"
+    dry = (0.3 * rng.standard_normal((1, 700))).astype(np.float32)
+    first, second = load_rig(chain).links
+    for link in (first, second):
+        link.prepare(RATE, 480, 1)
+    got = played(second, played(first, dry))
+    np.testing.assert_allclose(got, effect(chain).render(dry, RATE), atol=1e-6)
