@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fxclone.audio import Audio
 
@@ -27,17 +26,13 @@ class SoftCeiling:
         self.ceiling = ceiling
         self._knee = KNEE * ceiling
         self._magnitude = np.zeros((channels, max_block), dtype=np.float32)
-        self._peaks = np.zeros(channels, dtype=np.float32)
 
-    def apply(self, block: Audio) -> npt.NDArray[np.float32]:
-        """Limit ``(channels, n)`` in place and return each channel's peak from before (NaN or infinity if it had such).
-
-        The array is reused by the next call.
-        """
+    def apply(self, block: Audio) -> list[float]:
+        """Limit ``(channels, n)`` in place; return each channel's peak before, NaN or infinity if it had such."""
         magnitude = self._magnitude[:, : block.shape[1]]
         np.abs(block, out=magnitude)
-        peaks = np.max(magnitude, axis=1, out=self._peaks)
-        if not peaks.max() <= self._knee:  # also when it is not a number
+        peaks = [float(channel.item(channel.argmax())) for channel in magnitude]
+        if not all(peak <= self._knee for peak in peaks):  # also when one is not a number
             np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             np.abs(block, out=magnitude)
             over = magnitude > self._knee

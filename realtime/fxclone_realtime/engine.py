@@ -211,9 +211,11 @@ class Engine:
         np.multiply(raw, self._in_gain.take(n), out=driven)
         magnitude = self._magnitude[:, :n]
         np.abs(driven, out=magnitude)
-        self.meters.dry(float(magnitude.max()))
+        self.meters.dry(float(magnitude.item(magnitude.argmax())))  # NaN if there is any
         heard = self._voices(raw, driven, self._mix.take(n))
-        heard *= self._out_gain.take(n)
+        out_gain = self._out_gain.take(n)
+        if not isinstance(out_gain, float) or out_gain != 1.0:
+            heard *= out_gain
         peaks = self._ceiling.apply(heard)
         self.meters.wet(peaks, self.path.ceiling)
         if self.recorder is not None:

@@ -28,6 +28,7 @@ from fxclone_realtime.facts import Facts, facts_from
 from fxclone_realtime.meters import Meters
 from fxclone_realtime.options import PlayOptions
 from fxclone_realtime.report import report_of_the_dead
+from fxclone_realtime.rescue import rescue, unfinished
 
 TICK_S = 0.05
 RETRY_S = 1.0
@@ -35,6 +36,7 @@ END_LIMIT_S = 5.0
 """How long the audio process may take to end after it was asked to; closing a device takes up to two."""
 HANG_S = 10.0
 """Without a sign of life for so long it is ended; closing a long recording or loading a clone is shorter."""
+_SHARED_MEMORY = "/dev/shm"
 
 
 class Watcher(Protocol):
@@ -63,7 +65,7 @@ class AudioProcess:
         self.facts_known: Facts | None = None
         self.end: dict[str, Any] | None = None
         self._meters: Meters | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="fxclone-")
+        self._folder = tempfile.TemporaryDirectory(prefix="fxclone-", dir=_in_memory())
         shared = Path(self._folder.name) / "meters"
         shared.write_bytes(bytes(Meters.BYTES))
         with shared.open("r+b") as file:
@@ -191,6 +193,14 @@ class AudioProcess:
         self._events.put(None)
 
 
+def _in_memory() -> str | None:
+    """A folder that is on no disk, if there is one.
+
+    Whenever the system saves a page of a file, the next who writes to it is held up: the audio callback.
+    """
+    return _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
+
+
 def _modules() -> list[Any]:
     import fxclone
     import fxclone_realtime
@@ -245,6 +255,7 @@ class LivePlayer:
             options = self._continued()
 
     def _play_once(self, options: PlayOptions) -> tuple[FxcloneError | None, bool]:
+        known = {path: unfinished(path) for path in (options.record, options.record_dry) if path is not None}
         process = AudioProcess(options, self._state, began_s=self._began_s)
         error: FxcloneError | None = None
         asked_to_end_at: float | None = None
@@ -276,9 +287,12 @@ class LivePlayer:
             if process.end["error"] is not None:
                 kind = getattr(errors, process.end["error"]["kind"], FxcloneError)
                 error = kind(process.end["error"]["message"])
-        elif process.facts_known is not None:
-            self._reports.append(report_of_the_dead(process, self._began_s))
         process.close()
+        if process.end is None:
+            left = {path: unfinished(path) - before for path, before in known.items()}
+            saved = {path: rescue(path, found, force=options.force) for path, found in left.items()}
+            if process.facts_known is not None:
+                self._reports.append(report_of_the_dead(process, self._began_s, saved))
         return error, process.facts_known is not None
 
     def _heard(self, event: dict[str, Any], process: AudioProcess) -> None:

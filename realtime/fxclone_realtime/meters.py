@@ -6,14 +6,13 @@ callback writes, the face reads, and nobody waits. Counters are doubles (whole u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, overload
-
-import numpy as np
-import numpy.typing as npt
 
 XRUN_KINDS = ("late block", "input overflow", "output underflow", "input underflow or output overflow")
 MOST_OUTPUTS = 16
 _SLOTS = 64
+_BLOCKS, _SAMPLES, _LAST_CALLBACK_S, _LOAD, _FIRST_BLOCK_S = 0, 1, 3, 7, 18
 _KINDS_AT, _PEAKS_AT = 32, 40
 
 
@@ -116,16 +115,16 @@ class Meters:
 
     BYTES = 8 * _SLOTS + TimeHistogram.BYTES
 
-    blocks = _Count(0)
-    samples = _Count(1)
+    blocks = _Count(_BLOCKS)
+    samples = _Count(_SAMPLES)
     xruns = _Count(2)
-    last_callback_s = _Level(3)
+    last_callback_s = _Level(_LAST_CALLBACK_S)
     dry_peak = _Level(4)
     clipped_blocks = _Count(5)
     """With more than the ceiling at the output."""
     dry_clipped_blocks = _Count(6)
     """With full scale or more at the input."""
-    load = _Level(7)
+    load = _Level(_LOAD)
     """Share of the budget that callbacks take, over about the last second."""
     trip_count = _Count(8)
     bypassed = _Count(9)
@@ -143,7 +142,7 @@ class Meters:
     """Grows as long as the audio process is well."""
     entered = _Count(17)
     """Callbacks that have begun; one more than ``blocks`` while one runs."""
-    _first_block_s = _Level(18)
+    _first_block_s = _Level(_FIRST_BLOCK_S)
 
     def __init__(self, budget_s: float, outputs: int = 1, memory: memoryview | None = None) -> None:
         memory = memoryview(bytearray(self.BYTES)) if memory is None else memory
@@ -164,14 +163,14 @@ class Meters:
     def block_done(self, samples: int, began: float, ended: float) -> None:
         """Count one callback, by ``time.perf_counter()``."""
         took = ended - began
-        self.samples += samples
-        self.blocks += 1
-        if not self._first_block_s:
-            self._first_block_s = ended
-        self.last_callback_s = took
-        budget = self.times.budget_s
+        slots, budget = self.slots, self.times.budget_s  # by its place: a name would have to be looked up each time
+        slots[_SAMPLES] += samples
+        slots[_BLOCKS] += 1.0
+        if not slots[_FIRST_BLOCK_S]:
+            slots[_FIRST_BLOCK_S] = ended
+        slots[_LAST_CALLBACK_S] = took
         weight = budget if budget < 1.0 else 1.0  # of one block in an average over about a second
-        self.load += weight * (took / budget - self.load)
+        slots[_LOAD] += weight * (took / budget - slots[_LOAD])
         self.times.add(took)
 
     def dry(self, peak: float) -> None:
@@ -181,10 +180,10 @@ class Meters:
         if peak > self.dry_peak:
             self.dry_peak = peak
 
-    def wet(self, peaks: npt.NDArray[np.float32], ceiling: float) -> None:
+    def wet(self, peaks: Sequence[float], ceiling: float) -> None:
         """Note each output's peak before the ceiling."""
         slots, over = self.slots, False
-        for channel, peak in enumerate(peaks.tolist()):
+        for channel, peak in enumerate(peaks):
             if channel < MOST_OUTPUTS and peak > slots[_PEAKS_AT + channel]:
                 slots[_PEAKS_AT + channel] = peak
             over = over or not peak <= ceiling
