@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,11 +43,16 @@ def report_of(session: Session) -> dict[str, Any]:
     }
 
 
-def report_of_the_dead(process: AudioProcess, began_s: float) -> dict[str, Any]:
-    """What the meters still say of an audio process that was killed, in the same form as far as it is known."""
+def report_of_the_dead(process: AudioProcess, began_s: float, saved: Mapping[Path, Path | None]) -> dict[str, Any]:
+    """What the meters still say of an audio process that was killed, in the same form as far as it is known.
+
+    ``saved`` are the recordings that were asked for, and what has become of them.
+    """
+    options = process.options
+    record, record_dry = (None if path is None else saved.get(path) for path in (options.record, options.record_dry))
     facts, meters, first = process.facts, process.meters, process.meters.first_block_s
     return {
-        "models": process.options.model_names,
+        "models": options.model_names,
         "device": facts.device,
         "sample_rate": facts.sample_rate,
         "block": facts.block,
@@ -64,7 +71,7 @@ def report_of_the_dead(process: AudioProcess, began_s: float) -> dict[str, Any]:
         "trips": [],
         "trip_count": meters.trip_count,
         "bypassed": bool(meters.bypassed),
-        "record": None,
-        "record_dry": None,
+        "record": None if record is None else str(record),
+        "record_dry": None if record_dry is None else str(record_dry),
         "record_lost_samples": 0,
     }
