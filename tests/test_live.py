@@ -52,10 +52,14 @@ def start(*args, stdin=subprocess.DEVNULL, **more):
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
+        bufsize=0,  # or `readline` would read ahead what `communicate` then does not find
         **more,
     )
+
+
+def said(player):
+    """What it has still to say: standard output and error."""
+    return [text.decode() for text in player.communicate(timeout=60)]
 
 
 def line_with(player, text, timeout_s=60):
@@ -63,7 +67,7 @@ def line_with(player, text, timeout_s=60):
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         if select.select([player.stdout], [], [], 0.5)[0]:
-            line = player.stdout.readline()
+            line = player.stdout.readline().decode()
             if text in line or not line:
                 return line
     raise TimeoutError(text)
@@ -103,14 +107,14 @@ def test_lines_on_standard_input_change_the_sound(drive, clean, take, tmp_path):
         line_with(player, "drive on null")
         time.sleep(0.3)
         for line in ("nonsense", "bypass on", "load nowhere.onnx"):
-            player.stdin.write(line + "\n")
+            player.stdin.write(f"{line}\n".encode())
         assert "no command" in line_with(player, "no command")
         assert "nowhere.onnx" in line_with(player, "nowhere")
         time.sleep(0.3)
-        player.stdin.write(f"bypass off\ngain -6\nload {clean}\n")
+        player.stdin.write(f"bypass off\ngain -6\nload {clean}\n".encode())
         time.sleep(1.5)
-        player.stdin.write("quit\n")
-        out, err = player.communicate(timeout=60)
+        player.stdin.write(b"quit\n")
+        out, err = said(player)
     finally:
         player.kill()
     assert (player.returncode, err) == (0, "")
@@ -140,7 +144,7 @@ def test_a_pipe_can_be_written_to_by_one_after_another(drive, tmp_path):
             with pipe.open("w") as writer:
                 writer.write(line)
             time.sleep(0.2)
-        out, err = player.communicate(timeout=60)
+        out, err = said(player)
     finally:
         player.kill()
     assert (player.returncode, err) == (0, "")
@@ -225,7 +229,7 @@ def test_a_killed_audio_process_is_told(drive, take):
             time.sleep(0.05)
         time.sleep(3.0)
         os.kill(found[0], signal.SIGKILL)
-        out, err = player.communicate(timeout=60)
+        out, err = said(player)
     finally:
         player.kill()
     assert player.returncode == 1
