@@ -49,7 +49,16 @@ def loaded(graph, *, certificate=LOOKS_FINE, **facts):
     meta = CloneMeta(
         "faulty", "test", RATE, SelfTest(silence, silence), levels=levels, certificate=dict(certificate), **facts
     )
-    return clone_from_bytes(packed(graph.model(), meta), self_test=False)
+    data = packed(graph.model(), meta)
+    clone = clone_from_bytes(data, self_test=False)
+    clone.file = data
+    return clone
+
+
+def written(clone, path):
+    """A clone of this module as a file."""
+    path.write_bytes(clone.file)
+    return path
 
 
 def turning(hz, gain=1.0):
