@@ -61,13 +61,14 @@ def test_says_what_is_wrong(text, says):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("esr+mrstft", "inverted"), ("a", "consider esr:a+dc"), ("0.1*a+mrstft", "inverted")]
+    ("text", "says"),
+    [("esr+mrstft", "inverted"), ("a", "consider esr:a+0.1*esr"), ("a+dc", "lows"), ("0.1*a+mrstft", "inverted")],
 )
 def test_advises(text, says):
     assert any(says in sentence for sentence in LossText.parse(text).advice)
 
 
-@pytest.mark.parametrize("text", ["esr", "mse", "esr+0.01*mrstft", "a+dc", "a+0.1*esr", "pre"])
+@pytest.mark.parametrize("text", ["esr", "mse", "esr+0.01*mrstft", "a+0.1*esr", "pre", "pre+dc"])
 def test_has_nothing_to_say(text):
     assert LossText.parse(text).advice == ()
 

@@ -107,8 +107,8 @@ class LossText:
         for term in self.terms:
             if term.measure == "mrstft" and term.weight >= sum(other.weight for other in by_sample):
                 out.append("mrstft weighs as much as what sees polarity: models may come out inverted; give it less")
-        if all(term.filter == "a" for term in by_sample) and "dc" not in [term.measure for term in self.terms]:
-            out.append(f"A-weighting does not hear an offset: consider {self}+dc")
+        if all(term.filter == "a" for term in by_sample):
+            out.append(f"A-weighting hears no offset and few lows, so these go astray: consider {self}+0.1*esr")
         return tuple(out)
 
 
