@@ -75,7 +75,8 @@ def main() -> None:
             rows.append(row_of(case, minutes, played, plain))
             verdicts += failings(case, played, plain)
             print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
-    common.publish(page(options, here, model, rows, verdicts), "bench_live_engine.md", write=options.write)
+        late = "" if options.only_main else latency_section(Path(folder), model)
+    common.publish(page(options, here, model, rows, verdicts, late), "bench_live_engine.md", write=options.write)
 
 
 def untrained_clone(folder: Path, seed: int) -> Path:
@@ -257,7 +258,14 @@ def failings(case: Case, played: dict[str, Any], plain_one: dict[str, Any]) -> l
     return found
 
 
-def page(options: argparse.Namespace, here: str, model: Path, rows: list[list[str]], verdicts: list[str]) -> str:
+def page(
+    options: argparse.Namespace,
+    here: str,
+    model: Path,
+    rows: list[list[str]],
+    verdicts: list[str],
+    late: str,
+) -> str:
     """All of it."""
     aim = "Every case is within the aim." if not verdicts else "Short of the aim:\n\n- " + "\n- ".join(verdicts)
     what = model.name if options.model else "an untrained model (ar, m = 16, 16 relu units, one RNN node)"
@@ -277,7 +285,23 @@ The aim: 99.9 % of the callbacks within half of their budget, and no more xruns 
 {aim}
 
 xruns are what the driver reports to each client. On a machine that does other work at the same time, a worst callback
-that "copy" has too is the machine's."""
+that "copy" has too is the machine's.{late}"""
+
+
+def latency_section(folder: Path, model: Path) -> str:
+    """Measure the round trip."""
+    from live_latency import HEAD as LATENCY_HEAD
+    from live_latency import latency_rows
+
+    return f"""
+
+## Latency
+
+The same server, patient, its client's output connected with its input: sweeps go round, and the samples until they are
+back are counted (`fxclone latency`), beside a stream without anything of fxclone. The aim: the device's own latency
+plus what the clone declares, to the sample.
+
+{common.table(LATENCY_HEAD, latency_rows(folder, model))}"""
 
 
 if __name__ == "__main__":
