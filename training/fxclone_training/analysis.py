@@ -21,21 +21,25 @@ from fxclone_training import tail_stages
 from fxclone_training.analysis_gain import Gain, follow_level
 from fxclone_training.analysis_models import (
     FULLY_LINEAR_DB,
+    MEMORY_S,
+    curve_and_response_db,
     curve_db,
-    curve_then_response_db,
     loudest_channel,
     memory_s,
     recursive_filter_db,
+    response_db,
 )
 from fxclone_training.analysis_time import EXACT_DB, Render, Steadiness, by_listening, by_rendering
 from fxclone_training.tail_drive import race
 from fxclone_training.tail_length import LINEAR_DB, LongLinear
 
+NEARLY_LINEAR_DB = -15.0
+"""From here on it is worth to look again if it is linear."""
 GAIN_S, GAIN_HZ = 30.0, 12_000
 """How much of the pair, and at which rate, a gain that follows the level is fitted to."""
 CURVE_DB = -20.0
 """A curve, with or without a response, that leaves no more than this is clearly it."""
-GAIN_DB = 3.0
+GAIN_DB = 2.0
 """A gain that follows the level must leave so much less than any curve, or response, to be what the effect is."""
 SOME_COPY_DB = -8.0
 """What a simple model must reach to say anything of what the effect is."""
@@ -57,6 +61,9 @@ class Linear:
         Of the curve before both, if there had to be one to see the tail behind it.
     memory_s : float
         How long a response has to be to be within 1 dB of the best; 0.1 ms is none.
+    fitted_db : float or None
+        Of a response of 50 ms on the very sound that it was fitted to, where that might be needed to see that it is
+        linear: short sound may end with what it did not begin with.
     filter_db : float or None
         Of a recursive filter of 32 inputs and 31 outputs; None if it is not linear, and was not tried.
     """
@@ -67,6 +74,7 @@ class Linear:
     tail_s: float
     drive: float
     memory_s: float
+    fitted_db: float | None = None
     filter_db: float | None = None
 
     @property
@@ -77,7 +85,13 @@ class Linear:
     @property
     def whole(self) -> bool:
         """Whether a response explains it all."""
-        return min(self.short_db, self.long_db) <= LINEAR_DB and self.drive == 0
+        return self.response_db <= LINEAR_DB and self.drive == 0
+
+    @property
+    def response_db(self) -> float:
+        """What the best response leaves."""
+        fitted_db = math.inf if self.fitted_db is None else self.fitted_db
+        return min(self.short_db, self.long_db, fitted_db)
 
 
 @dataclass(frozen=True)
@@ -147,7 +161,7 @@ class Analysis:
     @property
     def best_db(self) -> float:
         """What the best of the simple models leaves, in dB."""
-        found = [self.linear.short_db, self.linear.long_db]
+        found = [self.linear.response_db]
         found += [self.linear.filter_db] if self.linear.filter_db is not None else []
         found += [self.curves.best_db] if self.curves else []
         found += [self.gain.following_db] if self.gain else []
@@ -158,7 +172,7 @@ class Analysis:
         """Whether a gain that follows the level is what makes it: a compressor, a limiter, a gate."""
         if self.gain is None or self.gain.following_db > SOME_COPY_DB:
             return False
-        others = min(self.linear.short_db, self.curves.best_db if self.curves else math.inf)
+        others = min(self.linear.response_db, self.curves.best_db if self.curves else math.inf)
         return self.gain.following_db <= others - GAIN_DB
 
     def as_dict(self) -> dict[str, Any]:
@@ -173,6 +187,7 @@ def analyse(
     render: Render | None = None,
     look: LongLinear | None = None,
     time: bool = True,
+    around: bool = True,
     listen: Callable[[str], None] = lambda what: None,
 ) -> Analysis:
     """Measure a pair: some seconds of work.
@@ -187,13 +202,15 @@ def analyse(
         What `tail_stages.look_at` says, if somebody has looked.
     time : bool
         Whether to ask if it changes at all.
+    around : bool
+        Whether to try filters around a curve: that alone takes half of the time.
     listen : callable
         Gets what is being measured, in a few words.
     """
     listen("how linear it is, and how long it rings")
     found = _first_look(pair, look or tail_stages.look_at(pair))
     if not found.linear.rings and found.mono:
-        found = _linear(found, pair) if found.linear.whole else _nonlinear(found, pair, listen)
+        found = _linear(found, pair) if found.linear.whole else _nonlinear(found, pair, around, listen)
     if time:
         listen("whether it is the same at another time" if render else "whether it moves, and its noise")
         steadiness = by_rendering(render, pair) if render else by_listening(pair)
@@ -203,7 +220,9 @@ def analyse(
 
 def _first_look(pair: Pair, look: LongLinear) -> Analysis:
     memory = look.tail_s if look.kind != "short" else memory_s(loudest_channel(pair))
-    linear = Linear(look.kind, look.short_db, look.long_db, look.tail_s, look.drive, memory)
+    doubtful = look.kind == "short" and LINEAR_DB < look.short_db <= NEARLY_LINEAR_DB
+    fitted_db = response_db(loudest_channel(pair)) if doubtful else None
+    linear = Linear(look.kind, look.short_db, look.long_db, look.tail_s, look.drive, memory, fitted_db)
     return Analysis(pair.sample_rate, pair.seconds, pair.dry.shape[0], pair.wet.shape[0], _side(pair.wet), linear)
 
 
@@ -216,16 +235,18 @@ def _linear(found: Analysis, pair: Pair) -> Analysis:
     return replace(found, gain=gain)
 
 
-def _nonlinear(found: Analysis, pair: Pair, listen: Callable[[str], None]) -> Analysis:
+def _nonlinear(found: Analysis, pair: Pair, around: bool, listen: Callable[[str], None]) -> Analysis:
     """Curves, then a gain, then filters around a curve, while nothing explains it."""
     listen("whether a curve makes it")
-    curves = Curves(curve_db(pair), curve_then_response_db(pair))
+    curves = Curves(curve_db(pair), curve_and_response_db(pair))
     listen("whether its gain follows the level")
     gain, _ = follow_level(*tail_stages.middle(pair, GAIN_S, GAIN_HZ), GAIN_HZ)
-    if curves.best_db > CURVE_DB:
+    if around and curves.best_db > CURVE_DB:
         listen("whether filters around a curve make it")
         start = race(pair)
         curves = replace(curves, driven_db=start.esr_db, cutoff_hz=start.cutoff_hz, drive=start.drive)
+    if curves.curve_db <= min(CURVE_DB, curves.curve_then_response_db):  # it is all there is
+        found = replace(found, linear=replace(found.linear, memory_s=MEMORY_S[0]))
     return replace(found, curves=curves, gain=gain)
 
 

@@ -75,7 +75,7 @@ class Choice:
 def choose(found: Analysis) -> Choice:
     """Choose a family and a size for what was measured."""
     kind = kind_of(found)
-    family = next(name for name in FAMILIES_FOR[kind] if name in _families())
+    family = family_for(kind)
     size = SIZES.get(kind, "standard")
     noisy = found.time is not None and found.time.floor_exact and found.time.floor_db > NOISY_DB
     if kind == "unknown" and found.best_db > HARD_DB:
@@ -112,10 +112,11 @@ def kind_of(found: Analysis) -> str:
     return "unknown"
 
 
-def _families() -> list[str]:
+def family_for(kind: str) -> str:
+    """The best family that there is."""
     from fxclone_training.families import FAMILIES  # which knows `auto`, which knows this
 
-    return list(FAMILIES)
+    return next(name for name in FAMILIES_FOR[kind] if name in FAMILIES)
 
 
 def _filter_db(found: Analysis) -> float:
@@ -140,9 +141,9 @@ def _like(found: Analysis, kind: str) -> str:
     if kind == "room":
         before = ", with distortion before it" if found.linear.drive else ""
         return (
-            f"This rings for some {found.linear.tail_s:.1f} s, like a room, a reverb or echoes{before}: a response "
-            f"of that length leaves {found.linear.long_db:.0f} dB, one of {1e3 * SHORT_S:.0f} ms "
-            f"{found.linear.short_db:.0f} dB."
+            f"This sounds like a room, a reverb or echoes{before}: it rings for some {found.linear.tail_s:.1f} s. A "
+            f"response of that length leaves {found.linear.long_db:.0f} dB of it unexplained, one of "
+            f"{1e3 * SHORT_S:.0f} ms {found.linear.short_db:.0f} dB."
         )
     if kind == "stereo":
         return f"This has {found.channels_in} channels in and {found.channels_out} out, and no long tail."
@@ -190,7 +191,7 @@ def _measured(found: Analysis) -> list[str]:
     said = []
     if found.curves and found.gain:
         parts = [
-            f"a filter {found.linear.short_db:.0f} dB",
+            f"a filter {found.linear.response_db:.0f} dB",
             f"a curve {found.curves.curve_db:.0f} dB",
             f"a curve and a response {found.curves.curve_then_response_db:.0f} dB",
         ]
@@ -199,7 +200,7 @@ def _measured(found: Analysis) -> list[str]:
         parts.append(f"a gain that follows the level {found.gain.following_db:.0f} dB")
         said.append(f"Imitated by simple means, this much of its sound is left unexplained: {', '.join(parts)}.")
     elif not found.linear.rings:
-        said.append(f"A filter alone leaves {min(found.linear.short_db, _filter_db(found)):.0f} dB unexplained.")
+        said.append(f"A filter alone leaves {min(found.linear.response_db, _filter_db(found)):.0f} dB unexplained.")
     if not found.linear.rings:
         memory = found.linear.memory_s
         said.append(

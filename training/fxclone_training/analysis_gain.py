@@ -11,6 +11,7 @@ explains that; a compressor hardly bends waves, and no curve explains that it st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,8 +163,7 @@ def _freely(own: Doubles, both: Doubles, energy: Doubles, several: int) -> tuple
     return gain, _left(gain, own, both, energy)
 
 
-@njit(cache=True)
-def _detect(power: Doubles, blocks: Doubles) -> Doubles:
+def _detector(power: Doubles, blocks: Doubles) -> Doubles:
     """Power through (detectors, 2) attack and release times, in blocks; in dB."""
     out = np.empty((len(blocks), len(power)))
     for k in range(len(blocks)):
@@ -173,3 +173,6 @@ def _detect(power: Doubles, blocks: Doubles) -> Doubles:
             state += (rise if power[n] > state else fall) * (power[n] - state)
             out[k, n] = 10.0 * np.log10(state + 1e-10)
     return out
+
+
+_detect: Callable[[Doubles, Doubles], Doubles] = njit(cache=True)(_detector)

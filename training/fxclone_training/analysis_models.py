@@ -11,10 +11,11 @@ from scipy import linalg, signal
 from fxclone.audio import Audio, power_to_db, rms
 from fxclone.pairs import Pair
 from fxclone_training.analysis_time import EXACT_DB
+from fxclone_training.tail_front import curve_then_response_db
 from fxclone_training.tail_identify import identify
 from fxclone_training.tail_length import DRIVES, SHORT_S, driven
 
-CURVE_S, PIECES = 8.0, 4
+CURVE_S, PIECES = 8.0, 5
 """How much of the pair, in how many pieces from all over it, curves and responses are fitted to: in one piece alone a
 compressor may hold still, and look like a curve. At the pair's own rate: a distorted cymbal is no curve any more once
 its treble is taken away."""
@@ -67,14 +68,24 @@ def curve_db(pair: Pair) -> float:
     return max(EXACT_DB, power_to_db(float(left @ left) / max(float(y @ y), 1e-30)))
 
 
-def curve_then_response_db(pair: Pair) -> float:
-    """What is left by a sum of curves, each with a response of its own behind it."""
+def curve_and_response_db(pair: Pair) -> float:
+    """What is left by a sum of curves and one response behind them.
+
+    That is judged on the end of the sound, which may happen to be of one level; so it counts as no better than what a
+    response of its own for each curve, which can do more, leaves of all the sound.
+    """
     dry, wet = _pieces(pair)
+    taps = [max(1, round(length_s * pair.sample_rate)) for length_s in (SHORT_S, CURVE_RESPONSE_S)]
+    end_db = curve_then_response_db(dry, wet, taps[0], pair.sample_rate)
     level = max(float(np.abs(dry).max()), 1e-9)
     curves = [np.tanh(np.float32(drive / level) * dry) for drive in CURVE_DRIVES]
     sounds = np.concatenate([dry, *curves, np.square(curves[len(curves) // 2])])
-    found = identify(sounds, wet, round(CURVE_RESPONSE_S * pair.sample_rate), iterations=ITERATIONS, target_db=-50)
-    return found.residual_db
+    return max(end_db, identify(sounds, wet, taps[1], iterations=ITERATIONS, target_db=-50).residual_db)
+
+
+def response_db(pair: Pair) -> float:
+    """What a response of 50 ms leaves of the sound that it is fitted to."""
+    return identify(pair.dry, pair.wet, min(pair.samples, round(SHORT_S * pair.sample_rate))).residual_db
 
 
 def memory_s(pair: Pair) -> float:

@@ -99,8 +99,7 @@ def _draw_movement(figure: Any, axes: Any, pair: Pair, found: Analysis) -> None:
     samples = min(pair.samples, round(MOVING_S * pair.sample_rate))
     first = (pair.samples - samples) // 2
     X, Y = (np.abs(stft(s[0, first : first + samples], MOVING_SIZE)) ** 2 for s in (pair.dry, pair.wet))
-    loud = X.max(), Y.max()
-    heard = (X > 1e-8 * loud[0]) & (Y > 1e-10 * loud[1])
+    heard = (X / max(float(X.max()), 1e-30) > 1e-8) & (Y / max(float(Y.max()), 1e-30) > 1e-10)
     gain = np.where(heard, 10 * np.log10(np.maximum(Y, 1e-30) / np.maximum(X, 1e-30)), np.nan)
     middle = float(np.nanmedian(gain)) if heard.any() else 0.0
     hz = np.fft.rfftfreq(MOVING_SIZE, 1.0 / pair.sample_rate)
