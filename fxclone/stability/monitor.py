@@ -196,7 +196,7 @@ class StabilityMonitor:
         n = block.shape[1]
         magnitude = self._magnitude[:, :n]
         np.abs(block, out=magnitude)
-        peak = float(magnitude.max())
+        peak = float(magnitude.item(magnitude.argmax()))  # NaN if there is any
         bad = not peak <= INPUT_LIMIT
         if bad:
             clean = self._clean[:, :n]

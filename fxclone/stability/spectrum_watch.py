@@ -137,23 +137,25 @@ class SpectrumWatch:
         self._heard.push(wet)
         self._since += wet.shape[1]
         self._ago += wet.shape[1]
-        # A look takes four blocks: no block has to do more than one transform.
+        # A look takes four blocks: no block has to do more than one transform, or look at more than one.
         if self._stage == LISTEN and self._since >= self._every:
             self._since = self._ago = 0
-            self._power(self._heard, self._wet)
+            self._transform(self._heard)
             self._stage = GLANCE
         elif self._stage == GLANCE:
+            self._power(self._wet)
             self._stage = COMPARE if self._glance() else LISTEN
         elif self._stage == COMPARE:
-            self._power(past, self._dry, ago=self._ago + self._latency)  # the same moment
+            self._transform(past, ago=self._ago + self._latency)  # the same moment
             self._stage = JUDGE
         elif self._stage == JUDGE:
+            self._power(self._dry)
             self._stage = LISTEN
             return self._judge(dry_level)
         return None
 
-    def _power(self, sound: History, out: Power, ago: int = 0) -> None:
-        """Power in each bin, channels together, into ``out``."""
+    def _transform(self, sound: History, ago: int = 0) -> None:
+        """Take the spectrum, channels together."""
         piece = sound.past(self.size, ago)
         if len(piece) == 1:
             np.multiply(piece[0], self._window, out=self._piece)
@@ -161,6 +163,9 @@ class SpectrumWatch:
             np.add.reduce(piece, axis=0, out=self._piece)
             self._piece *= self._window
         np.fft.rfft(self._piece, out=self._spectrum)
+
+    def _power(self, out: Power) -> None:
+        """Power in each bin of that spectrum, into ``out``."""
         np.multiply(self._spectrum.real, self._spectrum.real, out=out)
         np.multiply(self._spectrum.imag, self._spectrum.imag, out=self._spare)
         out += self._spare
