@@ -9,7 +9,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from fxclone.audio import db_to_gain
 from fxclone.clone import Clone
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.processor import channels_text
-from fxclone.stability.monitor import REWARM_SPEED, StabilityMonitor
-from fxclone_realtime import capacity
+from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.control import changed, parse_command
 from fxclone_realtime.devices import AudioDevice
 from fxclone_realtime.engine import Engine, SoundPath
@@ -27,12 +25,12 @@ from fxclone_realtime.interpreter import audio_priority, denormals_off, process_
 from fxclone_realtime.interpreter import stop_on_signals as stop_on_signals
 from fxclone_realtime.meters import Meters
 from fxclone_realtime.options import PlayOptions
+from fxclone_realtime.parts import Part, part_notes, part_of, share_the_time
 from fxclone_realtime.recorder import Recorder
 from fxclone_realtime.report import report_of
-from fxclone_realtime.rig import ORIGINAL, Rig, channel_notes, load_rig, original_rig
+from fxclone_realtime.rig import ORIGINAL, load_rig, original_rig
 from fxclone_realtime.setup_device import open_device
 from fxclone_realtime.sources import FileSource
-from fxclone_realtime.voice import Voice
 
 LONGEST_TAIL_S = 60.0
 """How much of the tail is played after the end of an input file, as much as `fxclone render` writes."""
@@ -43,16 +41,6 @@ ORPHAN_S = 1.0
 HANG_S = 1.5
 """A chain that takes so long for a block does not come back; less than what makes a device count as lost."""
 QUIT, ORPHANED = "quit", "orphaned"
-
-
-@dataclass
-class Part:
-    """A chain that can be heard."""
-
-    rig: Rig
-    monitor: StabilityMonitor
-    voice: Voice
-    notes: list[str] = field(default_factory=list)
 
 
 class Session:
@@ -114,15 +102,15 @@ class Session:
             on_first_block=self._first_block,
         )
         self.monitor = first
-        self.parts = [self._part(rig, first, self.engine.playing)]
+        self.parts = [Part(rig, first, self.engine.playing, part_notes(rig, self.engine))]
         self.parts += [self._load(text) for text in options.next_chains]
         self.against: Part | None = None
         if options.against is not None:
             same = options.against == ORIGINAL
-            self.against = self._loaded(original_rig(rig)) if same else self._load(options.against)
+            self.against = part_of(original_rig(rig), self.engine) if same else self._load(options.against)
             self.engine.keep_warm(self.parts[0].voice, self.against.voice)
         self.notes += [note for part in self.all_parts for note in part.notes]
-        self.capacity = self._measured()
+        self.capacity = share_the_time(self.parts, self.against, self.engine)
         if not options.anyway:
             self.capacity.check()
         self.chosen, self.on_original = 0, False
@@ -153,38 +141,7 @@ class Session:
             self.priority = raise_priority()
 
     def _load(self, text: str) -> Part:
-        return self._loaded(load_rig(text, input_dbu=self.options.input_dbu))
-
-    def _loaded(self, rig: Rig) -> Part:
-        monitor = StabilityMonitor(rig.processor(self.engine.sample_rate), rig.levels, live=True)
-        return self._part(rig, monitor, self.engine.voice(monitor, rig.name))
-
-    def _part(self, rig: Rig, monitor: StabilityMonitor, voice: Voice) -> Part:
-        notes = channel_notes(rig.links, self.engine.channels_in, self.engine.channels_out)
-        return Part(rig, monitor, voice, rig.notes + notes)
-
-    def _measured(self) -> capacity.Capacity:
-        """Of the heaviest chain; where two run side by side, of both."""
-        costs = [self._cost(part) for part in self.parts]
-        heaviest = max(costs, key=lambda each: each.load)
-        if self.against is None:
-            self._beside = None
-        else:
-            self._beside = self._cost(self.against)
-            self._allow(self.against, self._beside, heaviest)
-            heaviest = heaviest.beside(self._beside)
-        for part, cost in zip(self.parts, costs, strict=True):
-            self._allow(part, cost, self._beside)
-        return heaviest
-
-    def _cost(self, part: Part) -> capacity.Capacity:
-        engine = self.engine
-        return capacity.measure(part.monitor.inner, engine.sample_rate, engine.max_block, engine.channels_in)
-
-    def _allow(self, part: Part, cost: capacity.Capacity, beside: capacity.Capacity | None) -> None:
-        """After a trip a chain hears again what was played, as quickly as this machine can without a drop-out."""
-        together = cost if beside is None else cost.beside(beside)
-        part.monitor.rewarm_speed = min(REWARM_SPEED, together.speed_to_spare(cost))
+        return part_of(load_rig(text, input_dbu=self.options.input_dbu), self.engine)
 
     # Playing
 
@@ -312,10 +269,9 @@ class Session:
             if len(self.parts) >= MOST_CHAINS:
                 raise UsageError(f"{MOST_CHAINS} chains are loaded; choose one of them, or start anew")
             part = self._load(command.text)
-            cost = self._cost(part)
+            needed = share_the_time([part], self.against, self.engine)
             if not self.options.anyway:
-                cost.check()
-            self._allow(part, cost, self._beside)
+                needed.check()
             self.parts.append(part)
             self._choose(len(self.parts) - 1)
         elif command.name == "next":
