@@ -12,12 +12,12 @@ torch.set_num_threads(1)
 numba.set_num_threads(1)
 
 SHAPES = {
-    "gated": {"channels": 4, "dilations": (1, 2, 4, 8, 16)},
-    "not gated, a head, no skip": {"channels": 8, "dilations": (1, 7, 3), "gated": False, "head": 3, "skip": 0},
-    "odd sizes": {"channels": 5, "dilations": (2, 300), "kernel": 4, "head": 2, "skip": 1},
-    "one layer": {"channels": 3, "dilations": (3,), "kernel": 2, "skip": 40},
+    "gated": {"channels": 4, "dilations": (1, 2, 4, 8, 16), "gated": True},
+    "not gated, a head, no skip": {"channels": 8, "dilations": (1, 7, 3), "head": 3, "skip": 0},
+    "odd sizes": {"channels": 5, "dilations": (2, 300), "kernel": 4, "gated": True, "head": 2, "skip": 1},
+    "one layer": {"channels": 3, "dilations": (3,), "kernel": 2, "gated": True, "skip": 40},
     "no memory": {"channels": 6, "dilations": (1, 1), "kernel": 1, "skip": 1},
-    "one channel": {"channels": 1, "dilations": (1, 64), "gated": False, "skip": 2},
+    "one channel": {"channels": 1, "dilations": (1, 64), "skip": 2},
 }
 
 

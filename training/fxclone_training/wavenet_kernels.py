@@ -48,7 +48,8 @@ def run_layers(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (z, *weights)):
         total, *after = _Run.apply(z, *weights, steps, gated, *histories)  # type: ignore[no-untyped-call]
         return total, list(after)
-    out, joined, _ = _forward(*(_array(each) for each in (z, *weights)), steps, gated, histories, keep=False)
+    arrays = [_array(each) for each in (z, *weights)]
+    out, joined, _ = _forward(arrays, steps, gated, histories, keep=False)
     return torch.from_numpy(out), _after(joined, z.shape[1])
 
 
@@ -59,7 +60,7 @@ class _Run(torch.autograd.Function):
         *histories: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         arrays = [_array(tensor) for tensor in (z, conv, bias, mix, read)]
-        total, joined, gates = _forward(*arrays, steps, gated, list(histories), keep=True)
+        total, joined, gates = _forward(arrays, steps, gated, list(histories), keep=True)
         ctx.run = joined, gates, arrays[1:], steps, gated
         after = _after(joined, z.shape[1])
         ctx.mark_non_differentiable(*after)
@@ -88,12 +89,14 @@ class _Run(torch.autograd.Function):
 
 
 def _forward(
-    z: F32, conv: F32, bias: F32, mix: F32, read: F32, steps: list[int], gated: bool, histories: list[Tensor],
-    *, keep: bool,
-) -> tuple[F32, list[F32], list[F32]]:  # fmt: skip
+    arrays: list[F32], steps: list[int], gated: bool, histories: list[Tensor], *, keep: bool
+) -> tuple[F32, list[F32], list[F32]]:
+    """Output, each layer's input with its history, and (of all layers only if ``keep``) what curves and gates give."""
+    z, conv, bias, mix, read = arrays
     L, K, F, C = conv.shape
     N = z.shape[1]
-    total, gates = np.zeros((read.shape[1], N), np.float32), []
+    total = np.zeros((read.shape[1], N), np.float32)
+    gates: list[F32] = []
     joined = [np.empty((C, (K - 1) * step + N), np.float32) for step in steps]
     for each, history in zip(joined, histories, strict=True):
         each[:, : each.shape[1] - N] = history.detach().numpy()

@@ -5,7 +5,8 @@ would cost more than the passage. So passages follow each other, and what a laye
 few steps of the optimiser ago: stale by less than matters, and free. Now and then a passage jumps somewhere else, after
 a lead-in.
 
-Beside the weights runs their average over the last part of training; it is what is judged, and mostly what is kept.
+The first output weights are a least-squares fit. Beside the weights runs their average over the last part of training;
+it is what is judged, and mostly what is kept.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def train(
     start: WaveNet | None,
     device: torch.device,
     *,
-    config: WaveNetConfig = SIZES["standard"],
+    config: WaveNetConfig = SIZES["small"],
     descent: Descent | None = None,
 ) -> str:
     """Run the stages; returns why training ended (it ends with the budget: `session.Finished` otherwise)."""
@@ -186,20 +187,19 @@ def _descend(session: Session, model: WaveNet, descent: Descent) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=descent.rate, betas=(0.9, 0.99), fused=True)
     average, state, step = Average(model), model.fresh_state(descent.batch), 0
     session.at_work = average.model
-    began, look, took = session.progress, session.progress, 0.0
+    look, took = 0.0, 0.0
     smooth, seen = 0.0, 0
     while True:
         session.spend()
         step += 1
-        spent = (session.progress - began) / max(1e-9, 1 - began)
-        _set_rate(optimiser, descent.rate, step, spent)
+        _set_rate(optimiser, descent.rate, step, session.progress)
         x, y, power, state = streams.next_block(model, state)
         predicted, after = model(x, state)
         error = (predicted - y)[:, 0].square()
         loss = (error / (power if relative else streams.mean_y)).mean()
         if math.isfinite(loss.item()):
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
             optimiser.step()
             average.add(model)
