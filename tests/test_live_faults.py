@@ -11,6 +11,7 @@ import soundfile
 from faults import playing
 from play_clones import drive_clone
 
+from fxclone.effects import effect
 from fxclone_realtime.audio_process import _Teller
 from fxclone_realtime.face import summary
 from fxclone_realtime.options import PlayOptions
@@ -23,7 +24,8 @@ CEILING = np.float32(10 ** (CEILING_DB / 20))
 
 
 def session_of(path, block=64, **more):
-    session = Session(PlayOptions(models=(path,), null=True, anyway=True, block=block, ceiling_db=CEILING_DB, **more))
+    models = () if path is None else (path,)
+    session = Session(PlayOptions(models=models, null=True, anyway=True, block=block, ceiling_db=CEILING_DB, **more))
     session.engine.settle()
     return session
 
@@ -103,6 +105,23 @@ def test_a_clone_that_gives_nan_after_a_minute_is_back_within_50_ms_and_told(tmp
     np.testing.assert_array_equal(out[:, : at - 256], wanted[:, : at - 256])
     np.testing.assert_allclose(out[:, at + BACK :], wanted[:, at + BACK :], atol=1e-6)
     assert np.abs(np.diff(out)).max() < np.abs(np.diff(wanted)).max() + 0.01
+
+
+def test_an_effect_that_is_reset_beside_the_sound_comes_back_as_it_was(tmp_path, rng):
+    """The trip resets the whole chain, in which there is one of pedalboard's effects."""
+    clone = faulty.written(faulty.nan_after(RATE), tmp_path / "faulty.onnx")
+    session = session_of(None, chain=f"{clone} > delay(delay_seconds=0.01)")
+    sound = playing(rng, RATE, 1.9, level=0.2)
+    wanted = effect("delay(delay_seconds=0.01)").render(sound, RATE)
+    trip_at = RATE + 64
+    before = heard(session, sound[:, :trip_at])
+    np.testing.assert_allclose(before[:, : RATE - 64], wanted[:, : RATE - 64], atol=1e-6)
+    until = time.monotonic() + 10.0
+    while session.monitor._resetter.pending and time.monotonic() < until:
+        time.sleep(0.001)
+    after = heard(session, sound[:, trip_at:])
+    assert len(told(session)) == 1
+    np.testing.assert_allclose(after[:, BACK:], wanted[:, trip_at + BACK :], atol=1e-6)
 
 
 INPUTS = {
