@@ -27,6 +27,7 @@ RATE = faulty.RATE
 BLOCKS = (32, 64, 128)
 BLOCK = 64
 QUIET_BLOCK = 512
+HOURS_HEAD = "## An hour of each preset"
 OTHERS = {
     "tanh of +40 dB": "tanh(drive=100)",
     "bitcrush, 8 kHz": "resample(target_sample_rate=8000) > bitcrush(bit_depth=8)",
@@ -47,7 +48,7 @@ def main() -> None:
     ask.add_argument("--hours", type=Path, help="train each preset's clone into this folder and play it for an hour")
     ask.add_argument("--hour-minutes", type=float, default=60.0, help="simulated playing for each of these")
     ask.add_argument("--train-seconds", type=float, default=45.0, help="for each of these that is not there yet")
-    ask.add_argument("--only-hours", action="store_true", help="do nothing else; no page")
+    ask.add_argument("--only-hours", action="store_true", help="do nothing else; of the page only that section")
     ask.add_argument("--no-more-hours", action="store_true", help="only tell what --hours holds already")
     options = ask.parse_args()
     recordings = dry_recordings()
@@ -63,7 +64,11 @@ def main() -> None:
             )
         hours = monitor_hours.finished(options.hours)
         if options.only_hours:
-            print(common.table(monitor_hours.HEAD, [hour.row() for hour in hours]))
+            section = hours_section(hours, options.train_seconds)
+            there = common.DOCS / "bench_monitor.md"
+            if options.write and there.exists():
+                section = with_section(there.read_text(), section)
+            common.publish(section.strip(), "bench_monitor.md", write=options.write)
             return
     here = common.machine("onnxruntime")
     matmul = common.Yardstick()
@@ -134,7 +139,9 @@ def hours_section(hours: list[monitor_hours.Hour], train_s: float) -> str:
     left_out = "".join(f"\n- {hour.preset}: {hour.why}" for hour in hours if hour.why)
     together_h = sum(hour.minutes for hour in played) / 60
     return f"""
-## An hour of each preset
+{HOURS_HEAD}
+
+{common.command()}; {common.machine("onnxruntime")}
 
 The clone that `fxclone train --preset NAME --seconds {train_s:g}` gives, in the engine of `fxclone play`, faster
 than real time in blocks of {monitor_hours.BLOCK}: the same varied playing for all, from 0 to -60 dBFS, with pauses. The
@@ -143,6 +150,15 @@ first and the last minute are the same sound; drift is how much louder the last 
 
 {common.table(monitor_hours.HEAD, [hour.row() for hour in played])}
 {f"{chr(10)}Not played:{chr(10)}{left_out}{chr(10)}" if left_out else ""}"""
+
+
+def with_section(page: str, section: str) -> str:
+    """The page with its section of hours replaced, or put before that of faults."""
+    before, found, after = page.partition(HOURS_HEAD)
+    if found:
+        return before.rstrip("\n") + "\n" + section + "\n## " + after.partition("\n## ")[2]
+    before, found, after = page.partition("## Faults")
+    return before.rstrip("\n") + "\n" + section + "\n" + found + after
 
 
 def cost_rows(seconds: float, seed: int) -> list[list[str]]:
