@@ -229,7 +229,7 @@ def _first_look(pair: Pair, look: LongLinear) -> Analysis:
 def _linear(found: Analysis, pair: Pair) -> Analysis:
     """Which linear effect: one that a few past samples make?"""
     found = replace(found, linear=replace(found.linear, filter_db=recursive_filter_db(pair)))
-    if found.best_db <= FULLY_LINEAR_DB:
+    if found.linear.response_db <= FULLY_LINEAR_DB:
         return found
     gain, _ = follow_level(*tail_stages.middle(pair, GAIN_S, GAIN_HZ), GAIN_HZ)  # a gate works where it is soft
     return replace(found, gain=gain)

@@ -12,6 +12,7 @@ from typing import Any
 from fxclone_training.analysis import CURVE_DB, SOME_COPY_DB, Analysis
 from fxclone_training.analysis_models import MEMORY_S
 from fxclone_training.analysis_time import EXACT_DB
+from fxclone_training.tail_drive import Start
 from fxclone_training.tail_length import SHORT_S
 
 FAMILIES_FOR = {
@@ -21,10 +22,10 @@ FAMILIES_FOR = {
     "stereo": ("tail",),
     "curve": ("ar",),
     "curve and response": ("tail",),
-    "pedal": ("recurrent", "tail"),
-    "dynamics": ("recurrent", "ar"),
-    "unknown": ("recurrent", "ar"),
-    "moving": ("recurrent", "ar"),
+    "pedal": ("ar",),
+    "dynamics": ("ar",),
+    "unknown": ("ar",),
+    "moving": ("ar",),
 }
 """For each kind the families, best first; the first that there is will be taken."""
 SIZES = {"filter": "nano", "curve": "nano", "moving": "small"}
@@ -38,6 +39,8 @@ FILTER_DB = -50.0
 WORTH_DB = 6.0
 """A response has a thousand weights: it must be this much better than a curve alone."""
 DRIVEN_WORTH_DB = 3.0
+BOTH_DB = -12.0
+"""A gain that follows the level has much to do with an effect where it leaves no more than this."""
 STEADY_DB = -100.0
 """What differs by less from one render to the next is rounding."""
 
@@ -58,6 +61,8 @@ class Choice:
         The error to expect where it does not fit, in dB.
     words : str
         All of it in a paragraph.
+    driven : Start or None
+        The filter and drive that explain a pedal best at first sight.
     """
 
     kind: str
@@ -66,6 +71,7 @@ class Choice:
     fits: bool
     expected_db: float | None
     words: str
+    driven: Start | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -84,7 +90,14 @@ def choose(found: Analysis) -> Choice:
         size = "small"
     expected_db = _expected_db(found) if kind == "moving" else None
     words = " ".join([_like(found, kind), *_measured(found), _chosen(found, kind, family, size, expected_db)])
-    return Choice(kind, family, size, kind != "moving", expected_db, words)
+    return Choice(kind, family, size, kind != "moving", expected_db, words, _driven(found))
+
+
+def _driven(found: Analysis) -> Start | None:
+    curves = found.curves
+    if curves is None or curves.driven_db is None or curves.cutoff_hz is None or curves.drive is None:
+        return None
+    return Start(curves.cutoff_hz, curves.drive, curves.driven_db)
 
 
 def kind_of(found: Analysis) -> str:
@@ -165,6 +178,11 @@ def _like(found: Analysis, kind: str) -> str:
         )
     if kind == "dynamics" and found.gain:
         return _dynamics(found)
+    if found.gain and found.gain.following_db <= min(BOTH_DB, found.best_db + DRIVEN_WORTH_DB):
+        return (
+            "This is both: its gain follows the level as in a compressor, and it bends loud sound as a distortion does, "
+            "like a limiter that clips or an amp that gives in."
+        )
     return (
         "This is not linear, and nothing simple comes close: a heavy distortion, an amp, a fuzz, or several effects in "
         "a row."
