@@ -180,8 +180,8 @@ def _like(found: Analysis, kind: str) -> str:
         return _dynamics(found)
     if found.gain and found.gain.following_db <= min(BOTH_DB, found.best_db + DRIVEN_WORTH_DB):
         return (
-            "This is both: its gain follows the level as in a compressor, and it bends loud sound as a distortion does, "
-            "like a limiter that clips or an amp that gives in."
+            "This is both: its gain follows the level as in a compressor, and it bends loud sound as a distortion "
+            "does, like a limiter that clips or an amp that gives in."
         )
     return (
         "This is not linear, and nothing simple comes close: a heavy distortion, an amp, a fuzz, or several effects in "
