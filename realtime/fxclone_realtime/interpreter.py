@@ -18,18 +18,38 @@ SWITCH_INTERVAL_S = 0.0001
 
 @contextmanager
 def audio_priority() -> Iterator[None]:
-    """Garbage collection off, everything so far frozen, short switch interval; all put back afterwards."""
-    interval, collecting = sys.getswitchinterval(), gc.isenabled()
+    """Garbage collection off, everything so far frozen, short switch interval; all put back afterwards.
+
+    The calling thread gets a real-time priority too, where allowed, though the lowest: were it ordinary, any other
+    program could stop it while it holds the interpreter, and the audio with it. Threads that it starts do not inherit.
+    """
+    interval, collecting, scheduling = sys.getswitchinterval(), gc.isenabled(), _raise_beside_audio()
     gc.disable()
     gc.freeze()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         yield
     finally:
+        if scheduling is not None:
+            os.sched_setscheduler(0, *scheduling)
         sys.setswitchinterval(interval)
         gc.unfreeze()
         if collecting:
             gc.enable()
+
+
+def _raise_beside_audio() -> tuple[int, os.sched_param] | None:
+    """Return what the calling thread had before, or None if nothing was changed."""
+    if not hasattr(os, "sched_setscheduler"):
+        return None
+    had = os.sched_getscheduler(0), os.sched_getparam(0)
+    if had[0] != os.SCHED_OTHER:
+        return None
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError:
+        return None
+    return had
 
 
 REALTIME_PRIORITY = 70

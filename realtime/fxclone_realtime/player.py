@@ -191,6 +191,7 @@ class Session:
             if left <= 0 or stop.is_set() or not self._obey(min(TICK_S, left)):
                 self._fade_out()
                 return
+            self._wait_for_a_gap()
             self._check_hang()
             self.device.check()
             if self.engine.failure is not None:
@@ -201,6 +202,13 @@ class Session:
             self.publish()
             if on_tick is not None:
                 on_tick(self)
+
+    def _wait_for_a_gap(self) -> None:
+        """Return when a block has just been done, if one comes: what is done now holds up no other."""
+        meters, budget_s = self.meters, self.engine.budget_s
+        blocks, until = meters.blocks, time.perf_counter() + min(TICK_S, 2 * budget_s)
+        while meters.blocks == blocks and time.perf_counter() < until:
+            time.sleep(budget_s / 10)
 
     def _check_hang(self) -> None:
         meters, now = self.meters, time.perf_counter()
