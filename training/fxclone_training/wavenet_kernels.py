@@ -201,7 +201,8 @@ def _add_products(g: F32, g_at: int, z: F32, z_at: int, count: int, sums: F32) -
 
 @njit(**_JIT)
 def _sigmoid(x: float) -> float:
-    return np.float32(0.5) + np.float32(0.5) * _tanh(np.float32(0.5) * x)
+    opened: float = np.float32(0.5) + np.float32(0.5) * _tanh(np.float32(0.5) * x)
+    return opened
 
 
 @njit(**_JIT)
