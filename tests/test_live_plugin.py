@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from faults import playing
+from play_clones import failing_clone
 from plugins import ZAM
 
 from fxclone.cli import run
@@ -62,6 +63,19 @@ def test_a_plugin_plays_in_a_chain(tmp_path, rng):
     args = ["--input-file", str(take), "--loop", "--duration", "1", "--record", str(heard), "--json"]
     assert run(["play", "--chain", chain, "--device", "null", "--anyway", *args]) == 0
     assert np.abs(soundfile.read(heard)[0]).max() > 0.01
+
+
+@pytest.mark.parametrize("plugin", ["ZamTube", "ZamEQ2"])  # the first one is loaded anew for each reset
+def test_a_trip_resets_a_plugin_and_it_plays_on(plugin, tmp_path, rng, capsys):
+    take, clone = tmp_path / "take.wav", failing_clone(tmp_path / "faulty.onnx", RATE)
+    soundfile.write(take, playing(rng, RATE, 0.5).T, RATE, subtype="FLOAT")
+    args = ["--input-file", str(take), "--loop", "--duration", "2.5", "--block", "256", "--json"]
+    assert run(["play", "--chain", f"{clone} > vst3:{plugin}", "--device", "null", "--anyway", *args]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["trip_count"] >= 1
+    assert {trip["what"] for trip in report["trips"]} == {"not finite"}
+    assert report["trips"][0]["action"] == "soft reset"
+    assert report["blocks"] > 100
 
 
 def test_a_plugin_that_is_not_there_is_one_line():

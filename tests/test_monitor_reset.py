@@ -1,15 +1,12 @@
-"""What is slow to reset, such as a plugin, is reset beside the sound; what is quick enough hears the past again."""
+"""What is slow to reset, such as a plugin, is reset beside the sound; how much of the past is heard after a reset."""
 
 from __future__ import annotations
 
-import threading
-import time
-
 import numpy as np
 import pytest
-from faults import Breaks, Gain, playing, run
+from faults import Breaks, Gain, Sound, playing, run
 
-from fxclone.errors import FxcloneError
+from fxclone.processor import Chain
 from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.capacity import Capacity
 
@@ -17,95 +14,87 @@ RATE = 48_000
 
 
 class SlowToReset(Gain):
-    """Resets in its own time, and says in which thread; while that lasts nobody may play it."""
+    """Like a plugin; gives NaN at one block."""
 
     slow_reset = True
-
-    def __init__(self):
-        super().__init__(2.0)
-        self.go_on, self.threads, self.resetting, self.broken_at = threading.Event(), [], False, None
-        self.fails = False
-
-    def reset(self):
-        super().reset()
-        self.threads.append(threading.current_thread().name)
-        if len(self.threads) > 1 and self.threads[-1] != "MainThread":
-            self.resetting = True
-            self.go_on.wait(10.0)
-            if self.fails:
-                raise FxcloneError("the plugin does not start again")
-            self.resetting = False
+    breaks_at = 9_600
 
     def run(self, block):
-        assert not self.resetting
         out = super().run(block)
-        if self.broken_at is not None and self.broken_at <= self.total:
-            out[:, -1], self.broken_at = np.nan, None
+        if self.breaks_at is not None and self.breaks_at <= self.total:
+            out[:, -1], self.breaks_at = np.nan, None
         return out
 
 
-def until(condition):
-    end = time.monotonic() + 10.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
+class Remembers(Sound):
+    state_bytes = 1_000_000
 
 
-def test_what_is_slow_to_reset_is_reset_beside_the_sound(rng):
-    slow = SlowToReset()
-    monitor = StabilityMonitor(slow, live=True)
+@pytest.mark.parametrize("made_slow_by", ["what it says", "what it remembers"])
+def test_what_is_slow_to_reset_is_reset_by_another_and_until_then_the_dry_sound_plays(rng, made_slow_by):
+    slow, asked = SlowToReset(2.0), []
+    slow.slow_reset = made_slow_by == "what it says"
+    chain = Chain([Sound() if slow.slow_reset else Remembers(), slow])
+    monitor = StabilityMonitor(chain, ask_for_reset=lambda: asked.append(slow.resets))
     monitor.prepare(RATE, 64, 1)
     sound = playing(rng, RATE, 1.0)
-    slow.broken_at = 9_600
     out = run(monitor, sound[:, :19_200])
     assert [trip.action for trip in monitor.status.trips] == ["soft reset"]
-    until(lambda: slow.resetting)
-    assert slow.threads[-1] == "reset"
-    # dry, for as long as it takes, and without a step
+    assert asked == [slow.resets]  # once, and nothing has been done in the callback
     np.testing.assert_array_equal(out[:, 12_000:], sound[:, 12_000:19_200])
-    slow.go_on.set()
-    until(lambda: not slow.resetting)
-    time.sleep(0.01)
+    monitor.serve()
+    assert slow.resets == asked[0] + 1
+    monitor.serve()
+    assert slow.resets == asked[0] + 1
     back = run(monitor, sound[:, 19_200:])
-    assert np.abs(np.diff(np.concatenate([out, back], axis=1))).max() < 2.2 * np.abs(np.diff(sound)).max() + 0.01
-    np.testing.assert_allclose(back[:, 4_800:], 2 * sound[:, 24_000:], atol=1e-6)
+    both, gain = np.concatenate([out, back], axis=1), 2.0
+    assert np.abs(np.diff(both)).max() < gain * np.abs(np.diff(sound)).max() + 0.01
+    np.testing.assert_allclose(back[:, 2_400:], gain * sound[:, 21_600:], atol=1e-6)
     assert not monitor.status.bypassed
     assert monitor.status.trip_count == 1
 
 
-def test_a_reset_asked_for_from_outside_waits_until_it_is_done(rng):
-    slow = SlowToReset()
-    monitor = StabilityMonitor(slow, live=True)
+def test_a_bypassed_chain_is_not_tried_again_before_it_has_been_reset(rng):
+    slow = SlowToReset(2.0)
+    monitor = StabilityMonitor(slow, ask_for_reset=lambda: None)
     monitor.prepare(RATE, 64, 1)
-    slow.broken_at = 640
+    for _ in range(3):
+        slow.breaks_at = 0
+        run(monitor, playing(rng, RATE, 0.2))
+        monitor.serve() if not monitor.status.bypassed else None
+    assert monitor.status.bypassed
+    sound = playing(rng, RATE, 8.0)
+    resets = slow.resets
+    np.testing.assert_array_equal(run(monitor, sound), sound)
+    assert (monitor.status.bypassed, slow.resets) == (True, resets)
+    monitor.serve()
+    out = run(monitor, sound)
+    assert not monitor.status.bypassed
+    np.testing.assert_allclose(out[:, -RATE:], 2.0 * sound[:, -RATE:], atol=1e-6)
+
+
+def test_a_reset_from_outside_is_one_that_was_asked_for(rng):
+    slow = SlowToReset(2.0)
+    monitor = StabilityMonitor(slow, ask_for_reset=lambda: None)
+    monitor.prepare(RATE, 64, 1)
+    slow.breaks_at = 640
     run(monitor, playing(rng, RATE, 0.05))
-    slow.go_on.set()
     monitor.reset()
-    sound = playing(rng, RATE, 0.1)
+    resets, sound = slow.resets, playing(rng, RATE, 0.1)
+    monitor.serve()
+    assert slow.resets == resets
     np.testing.assert_allclose(run(monitor, sound), 2 * sound, atol=1e-6)
-    assert set(slow.threads[1:]) <= {"reset", "MainThread"}
-
-
-def test_a_reset_that_fails_is_told(rng):
-    slow = SlowToReset()
-    monitor = StabilityMonitor(slow, live=True)
-    monitor.prepare(RATE, 64, 1)
-    slow.broken_at, slow.fails = 640, True
-    slow.go_on.set()
-    run(monitor, playing(rng, RATE, 0.014))
-    time.sleep(0.05)
-    with pytest.raises(FxcloneError, match="does not start again"):
-        run(monitor, playing(rng, RATE, 0.05))
 
 
 def test_a_render_has_the_time_to_wait(rng):
-    slow = SlowToReset()
+    slow = SlowToReset(2.0)
     monitor = StabilityMonitor(slow)
     monitor.prepare(RATE, 64, 1)
-    slow.broken_at = 640
+    slow.breaks_at = 640
+    resets = slow.resets
     run(monitor, playing(rng, RATE, 0.05))
     assert monitor.status.trip_count == 1
-    assert set(slow.threads) == {"MainThread"}
+    assert slow.resets == resets + 1
 
 
 @pytest.mark.parametrize(("speed", "past_ms"), [(4, 100), (3, 68), (2, 34), (1, 0), (0, 0)])

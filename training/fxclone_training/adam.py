@@ -33,7 +33,7 @@ def teacher_forced(session: Session, model: Ar) -> None:
     device = model.b_out.device
     source = SegmentSource(
         Recording(session.training, model.config, device=str(device)),
-        relative_weight=recipe.loss == "esr",
+        relative_weight=recipe.weighs_passages,
         relative_noise=recipe.noise_relative,
         generator=session.generator,
     )
@@ -67,7 +67,7 @@ def free_running(session: Session, model: Ar, *, learning_rate: float | None = N
         Recording(session.training, model.config),
         batch=recipe.batch,
         block=recipe.segment_samples,
-        relative_weight=recipe.loss == "esr",
+        relative_weight=recipe.weighs_passages,
         generator=session.generator,
         sample_rate=session.training.sample_rate,
     )

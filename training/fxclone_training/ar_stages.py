@@ -7,7 +7,9 @@ from dataclasses import replace
 import torch
 
 from fxclone.errors import UsageError
-from fxclone_training import adam
+from fxclone_training import adam, memory_stages
+from fxclone_training.analysis import analyse
+from fxclone_training.analysis_choice import Choice, choose
 from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import MAX_PARAMETERS
 from fxclone_training.grow import grow, model_config, widen
@@ -18,18 +20,34 @@ FREE_RUNNING_RATE = 5e-4
 """After Gauss-Newton the model is close: a small rate refines it, a large one would start over."""
 
 
-def train(session: Session, start: Ar | None, device: torch.device) -> str:
-    """Run the stages; returns why training ended."""
+LONG_MEMORY_FOR = ("pedal", "dynamics", "unknown", "moving")
+"""Kinds of effect (`analysis_choice.kind_of`) that a window of some samples cannot follow."""
+
+
+def train(session: Session, start: Ar | None, device: torch.device, like: Choice | None = None) -> str:
+    """Run the stages; returns why training ended.
+
+    Parameters
+    ----------
+    session : Session
+    start : Ar or None
+        A model to go on from.
+    device : torch.device
+        For large models that are trained by gradients.
+    like : Choice or None
+        What the effect is like, if that was measured already.
+    """
     recipe = session.recipe
-    for pair in (session.training, session.validation):
-        if pair.dry.shape[0] != 1 or pair.wet.shape[0] != 1:
-            raise UsageError(
-                f"{pair.name} has {pair.dry.shape[0]} and {pair.wet.shape[0]} channels; family ar is mono: "
-                "use --channels mono, or --family tail"
-            )
+    require_mono(session, "ar")
     if start is not None:
         session.stage = "resumed"
         session.judge(start, loss_db=float("nan"), sigma=0.0)
+        if start.config.slow and start.config.layers == 1:
+            return memory_stages.train(session, start.config, start)
+    elif _wants_long_memory(recipe):
+        like = like or choose(analyse(session.training, time=False))
+        if recipe.memory == "long" or like.kind in LONG_MEMORY_FOR:
+            return _with_long_memory(session, like)
     if uses_gauss_newton(recipe):
         model = grow(session, start).copy()
         rate = min(recipe.learning_rate, FREE_RUNNING_RATE)
@@ -44,6 +62,32 @@ def train(session: Session, start: Ar | None, device: torch.device) -> str:
     if recipe.free_running and model.config.taps_y:  # without feedback both errors are the same
         adam.free_running(session, model.cpu(), learning_rate=rate)
     return "nothing improves any more"
+
+
+def require_mono(session: Session, family: str) -> None:
+    """UsageError if the sound has more than one channel in or out."""
+    for pair in (session.training, session.validation):
+        if pair.dry.shape[0] != 1 or pair.wet.shape[0] != 1:
+            raise UsageError(
+                f"{pair.name} has {pair.dry.shape[0]} and {pair.wet.shape[0]} channels; family {family} is mono: "
+                "use --channels mono, or --family tail"
+            )
+
+
+def _wants_long_memory(recipe: Recipe) -> bool:
+    """Whether it may have one: unless the shape or the way to train it is given."""
+    shaped = recipe.m is not None or recipe.layers > 1 or not recipe.skip or recipe.averages or recipe.envelopes
+    return recipe.memory == "long" or not (recipe.memory == "window" or shaped or recipe.optimiser == "adam")
+
+
+def _with_long_memory(session: Session, like: Choice) -> str:
+    recipe, rate = session.recipe, session.training.sample_rate
+    size = like.size if recipe.size == "auto" else recipe.size
+    tiers = memory_stages.PEDAL if like.kind == "pedal" else memory_stages.DYNAMICS
+    memory = tiers[size]
+    memory = replace(memory, width=recipe.width or memory.width)
+    config = memory.config(rate, "tanh" if recipe.activation == "auto" else recipe.activation)
+    return memory_stages.train(session, config, like.driven)
 
 
 def uses_gauss_newton(recipe: Recipe) -> bool:

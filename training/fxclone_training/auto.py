@@ -10,7 +10,7 @@ import torch
 
 from fxclone_training import ar_stages, tail_stages
 from fxclone_training.analysis import SOME_COPY_DB, Analysis, analyse
-from fxclone_training.analysis_choice import WORTH_DB, Choice, choose, family_for
+from fxclone_training.analysis_choice import WORTH_DB, Choice, choose
 from fxclone_training.analysis_models import FULLY_LINEAR_DB
 from fxclone_training.analysis_time import by_listening
 from fxclone_training.grow import linear_stage
@@ -31,9 +31,10 @@ def train(session: Session, start: None, device: torch.device) -> str:
     look = tail_stages.look_at(pair)
     session.findings["auto"] = {"kind": look.kind, "long_db": look.long_db, "short_db": look.short_db}
     rings = look.kind != "short" and look.short_db > FULLY_LINEAR_DB
-    if session.recipe.m is not None and not rings and (pair.dry.shape[0], pair.wet.shape[0]) == (1, 1):
+    given = session.recipe.m is not None or session.recipe.memory != "auto"
+    if given and not rings and (pair.dry.shape[0], pair.wet.shape[0]) == (1, 1):
         return ar_stages.train(session, None, device)
-    found = analyse(pair, look=look, time=False, around=family_for("pedal") != family_for("unknown"))
+    found = analyse(pair, look=look, time=False)
     if found.best_db > SOME_COPY_DB:  # what nothing explains may be moving
         found = replace(found, time=by_listening(pair))
     choice = choose(found)
@@ -50,7 +51,7 @@ def train(session: Session, start: None, device: torch.device) -> str:
     ended = _with_a_front(session, found, choice)
     if ended and session.best_esr_db <= SOME_COPY_DB:
         return ended
-    return ar_stages.train(session, None, device)
+    return ar_stages.train(session, None, device, choice)
 
 
 def _linear(session: Session, device: torch.device, look: LongLinear) -> str:

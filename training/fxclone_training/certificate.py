@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fxclone.audio import Audio
 from fxclone.stability.original import usual_faults
@@ -50,6 +51,16 @@ class Line(Protocol):
     @property
     def loop(self) -> Audio:
         """What makes the next of each, (channels, channels, taps)."""
+
+
+class Stateful(Model, Protocol):
+    """A torch model that carries hidden state from block to block."""
+
+    def __call__(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run (batch, 1, samples) on."""
+
+    def fresh_state(self, batch: int) -> tuple[Tensor, ...]:
+        """Silence before the first sample."""
 
 
 def certified(model: Model, dry: Audio, wet: Audio, sample_rate: int) -> dict[str, Any]:
@@ -166,14 +177,40 @@ def tail_samples(model: Model, sample_rate: int, *, longest_s: float = _LONGEST_
 
 
 def _twins(model: Ar, dry: Audio) -> tuple[float | None, int | None]:
+    generator = torch.Generator().manual_seed(0)
+
+    def shaken(state: Any) -> Any:
+        shake = DISTURBANCE * torch.randn(state.y.shape, generator=generator)
+        return replace(state, y=state.y + shake, slow_y=state.slow_y + DISTURBANCE)
+
+    return _meeting(model, dry, shaken)
+
+
+@torch.no_grad()
+def certify_state(model: Stateful, dry: Audio, sample_rate: int) -> dict[str, Any]:
+    """`certify` for a model that carries hidden state: no bound by gains, but how fast two runs of one sound meet."""
+    generator = torch.Generator().manual_seed(0)
+
+    def shaken(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(part + DISTURBANCE * torch.randn(part.shape, generator=generator) for part in state)
+
+    exponent, met = _meeting(model, dry, shaken)
+    return {
+        "small_gain": None,
+        "contracting": False,
+        "lyapunov_per_sample": exponent,
+        "return_ms": None if met is None else 1e3 * met / sample_rate,
+        "tail_samples": tail_samples(model, sample_rate),
+    }
+
+
+def _meeting(model: Any, dry: Audio, shaken: Callable[[Any], Any]) -> tuple[float | None, int | None]:
+    """Largest Lyapunov exponent per sample, and after how many samples two runs are together again."""
     half = dry.shape[1] // 2
     _, state = model(torch.from_numpy(dry[:, :half])[None], model.fresh_state(1))
     rest = torch.from_numpy(dry[:, half:])[None]
-    generator = torch.Generator().manual_seed(0)
-    shake = DISTURBANCE * torch.randn(state.y.shape, generator=generator)
-    shaken = replace(state, y=state.y + shake, slow_y=state.slow_y + DISTURBANCE)
     one, _ = model(rest, state)
-    other, _ = model(rest, shaken)
+    other, _ = model(rest, shaken(state))
     apart = (one - other)[0, 0].abs().numpy()
     if not np.isfinite(apart).all():
         return None, None
@@ -185,6 +222,14 @@ def _twins(model: Ar, dry: Audio) -> tuple[float | None, int | None]:
         return None, met
     exponent = float(np.polyfit(usable, np.log(apart[usable]), 1)[0])
     return exponent, met if met < len(apart) else None
+
+
+@torch.no_grad()
+def survives_rounding(model: Stateful, dry: Audio) -> bool:
+    """`is_sturdy` for a model that carries hidden state: its input, disturbed by what float32 loses of it."""
+    random = np.random.default_rng(0).uniform(-1, 1, dry.shape)
+    apart = model.run_freely(dry) - model.run_freely((dry * (1 + 4 * ROUNDING * random)).astype(np.float32))
+    return float(np.abs(apart).max()) <= STURDY * max(1.0, float(np.abs(model.run_freely(dry[:, :48_000])).max()))
 
 
 @torch.no_grad()

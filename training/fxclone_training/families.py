@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxclone_training import ar_stages, auto, tail_stages
+from fxclone_training import ar_stages, auto, recurrent_stages, tail_stages, wavenet_stages
 from fxclone_training.ar import Ar
 from fxclone_training.family import Model
+from fxclone_training.recurrent import Recurrent
 from fxclone_training.session import Session
 from fxclone_training.tail import Tail
+from fxclone_training.wavenet import WaveNet
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Family:
 
 FAMILIES = {
     "ar": Family("ar", ar_stages.train, Ar.restored),
+    "recurrent": Family("recurrent", recurrent_stages.train, Recurrent.restored),
     "tail": Family("tail", tail_stages.train, Tail.restored),
+    "wavenet": Family("wavenet", wavenet_stages.train, WaveNet.restored),
 }
 
 

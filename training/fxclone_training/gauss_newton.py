@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from fxclone_training import kernels
 from fxclone_training.ar import Ar, ArState
+from fxclone_training.kernels_jacobian import free_run_rows
 from fxclone_training.segments import Segments, SegmentSource
 from fxclone_training.streams import Streams
 
@@ -93,10 +94,18 @@ class OneStep:
 
 
 class FreeRun:
-    """Past outputs of the model itself: the next block of streams that carry its state."""
+    """Past outputs of the model itself: the next block of streams that carry its state.
 
-    def __init__(self, model: Ar, streams: Streams) -> None:
-        self.model = model
+    Parameters
+    ----------
+    model : Ar
+    streams : Streams
+    stride : int
+        Only every so many samples is a row of the problem: sound is smooth, and neighbours say nearly the same.
+    """
+
+    def __init__(self, model: Ar, streams: Streams, *, stride: int = 1) -> None:
+        self.model, self.stride = model, stride
         state = streams.state if streams.state is not None else streams.fresh_states(model)
         x, y, weight, state = streams.next_block(model, state)
         streams.state = None  # known again when a step has been accepted
@@ -105,33 +114,47 @@ class FreeRun:
         self.segments = Segments(
             torch.cat([led[0], x], 1), torch.cat([led[1], y], 1), y, weight, state.slow_x, state.slow_y
         )
-        self.rows = y.numel()
+        self.rows = y.shape[0] * len(range(0, y.shape[1], stride))
         self.streams = streams
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Problem`."""
-        model, samples = self.model, self.segments.target.shape[1]
+        samples = self.segments.target.shape[1]
         together = max(1, _CHUNK // samples)
         for start in range(0, len(self.segments.x), together):
             segments = self.segments.part(start, start + together)
             own, _ = self._run(segments)
-            heard = torch.cat([segments.y_noisy[:, : model.history_samples], own], 1)
-            z, target, weight = design(model, replace(segments, y_noisy=heard))
+            heard = torch.cat([segments.y_noisy[:, : self.model.history_samples], own], 1)
+            z, _, _ = design(self.model, replace(segments, y_noisy=heard))
+            jacobian = self._jacobian(z, own)
+            kept = slice(None, None, self.stride)
+            error = (own - segments.target)[:, kept] * segments.weight
+            yield error.flatten(), (jacobian * segments.weight[:, :, None]).flatten(0, 1)
+
+    def _jacobian(self, z: Tensor, own: Tensor) -> Tensor:
+        """Derivatives of the run by every trained weight, (streams, rows, weights)."""
+        model, (streams, samples) = self.model, own.shape
+        rates, averages = model.rates, len(model.config.averages)
+        if model.config.layers > 1:
             _, jacobian = predict_with_jacobian(model, z)
-            gains = feedback_gains(model, z).view(-1, samples, model.config.seen_y).numpy()
-            kernels.through_feedback(
-                jacobian.view(-1, samples, jacobian.shape[1]).numpy(),
-                gains,
-                model.rates,
-                len(model.config.averages),
-                own.numpy(),
-            )
-            yield (own.flatten() - target) * weight, jacobian * weight[:, None]
+            gains = feedback_gains(model, z).view(streams, samples, model.config.seen_y).numpy()
+            full = jacobian.view(streams, samples, jacobian.shape[1])
+            kernels.through_feedback(full.numpy(), gains, rates, averages, own.numpy())
+            return full[:, :: self.stride]
+        sums, activations = _layers(model, z)
+        back = _slope(model, sums[0], activations[0]) * model.out
+        seen = [part.view(streams, samples, part.shape[1]).numpy() for part in (z, activations[0], back)]
+        size = sum(parameter.numel() for parameter in trained(model))
+        rows = torch.empty(streams, len(range(0, samples, self.stride)), size)
+        w_y, skip_y = model.w_y.detach().numpy(), model.skip_y.detach().numpy()
+        free_run_rows(*seen, w_y, skip_y, rates, averages, own.numpy(), self.stride, rows.numpy())
+        return rows
 
     def cost(self) -> float:
         """See `Problem`."""
         own, self._after = self._run(self.segments)
-        return _sum_of_squares((own - self.segments.target) * self.segments.weight)
+        error = (own - self.segments.target)[:, :: self.stride] * self.segments.weight
+        return _sum_of_squares(error)
 
     def accept(self) -> None:
         """See `Problem`."""
@@ -171,7 +194,7 @@ class GaussNewton:
             except (linalg.LinAlgError, ValueError):
                 self.damping = min(self.damping * 10, 1e6)
                 continue
-            _assign(parameters, held, move)
+            assign(parameters, held, move)
             after = problem.cost()
             if after < before:
                 expected = 2 * slope @ move - move @ normal @ move
@@ -180,7 +203,7 @@ class GaussNewton:
                 problem.accept()
                 return Step(before / problem.rows, after / problem.rows, True)
             self.damping = min(self.damping * 5, 1e6)
-        _assign(parameters, held, np.zeros(size))
+        assign(parameters, held, np.zeros(size))
         return Step(before / problem.rows, before / problem.rows, False)
 
 
@@ -330,7 +353,8 @@ def _slope(model: Ar, total: Tensor, activation: Tensor) -> Tensor:
     return slope
 
 
-def _assign(parameters: list[Tensor], held: list[Tensor], move: np.ndarray) -> None:
+def assign(parameters: list[Tensor], held: list[Tensor], move: np.ndarray) -> None:
+    """Set the weights to ``held`` less ``move``, all of them in the order of `trained`."""
     start = 0
     step = torch.from_numpy(move)
     for parameter, value in zip(parameters, held, strict=True):

@@ -117,7 +117,7 @@ def _silent(session: Session, m: int) -> Ar:
     """A model whose hidden units do nothing, and stay that way under least squares."""
     recipe = session.recipe
     taps = m - 1 if recipe.past_outputs is None else recipe.past_outputs
-    width = 1 if recipe.m is None else recipe.width
+    width = 1 if recipe.m is None else recipe.units
     activation = "relu" if recipe.activation == "auto" else recipe.activation
     model = Ar(ArConfig(m, taps, recipe.layers, width, activation), generator=session.generator)
     with torch.no_grad():
@@ -182,7 +182,7 @@ def linear_start(model: Ar, source: SegmentSource, sigma: float) -> float:
 def _source(session: Session, config: ArConfig) -> SegmentSource:
     return SegmentSource(
         Recording(session.training, config),
-        relative_weight=session.recipe.loss == "esr",
+        relative_weight=session.recipe.weighs_passages,
         relative_noise=session.recipe.noise_relative,
         generator=session.generator,
     )
@@ -200,7 +200,7 @@ def model_config(recipe: Recipe, m: int, sample_rate: int) -> ArConfig:
     averages = _constants(recipe.averages, AVERAGES_MS, sample_rate) if slow else ()
     envelopes = _constants(recipe.envelopes, ENVELOPES_MS, sample_rate) if slow else ()
     activation = "tanh" if recipe.activation == "auto" else recipe.activation
-    return ArConfig(m, taps, recipe.layers, recipe.width, activation, recipe.skip, averages, envelopes)
+    return ArConfig(m, taps, recipe.layers, recipe.units, activation, recipe.skip, averages, envelopes)
 
 
 def _constants(count: int, span_ms: tuple[float, float], sample_rate: int) -> tuple[float, ...]:
@@ -270,7 +270,7 @@ def _streams(session: Session, source: SegmentSource, model: Ar) -> Streams:
         source.recording,
         batch=max(4, row_count(model) // FREE_RUN_BLOCK),
         block=FREE_RUN_BLOCK,
-        relative_weight=session.recipe.loss == "esr",
+        relative_weight=session.recipe.weighs_passages,
         generator=session.generator,
         sample_rate=session.training.sample_rate,
     )

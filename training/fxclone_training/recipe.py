@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from fxclone.errors import UsageError
+from fxclone_training.losses_text import LossText
 
 _CHOICES = {
-    "family": ("auto", "ar", "tail"),
+    "family": ("auto", "ar", "recurrent", "tail", "wavenet"),
+    "size": ("auto", "nano", "small", "standard", "large"),
+    "memory": ("auto", "window", "long"),
     "activation": ("auto", "tanh", "relu", "gelu"),
     "optimiser": ("auto", "gauss-newton", "adam"),
-    "loss": ("esr", "mse"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "m": (1, 4096),
@@ -35,7 +37,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
 }
 _SWITCHES = ("skip", "noise_relative", "noise_anneal", "free_running")
-_OPTIONAL = ("m", "past_outputs", "tail_s", "max_steps")
+_OPTIONAL = ("m", "past_outputs", "width", "tail_s", "max_steps")
 _WHOLE = (
     "m", "past_outputs", "layers", "width", "averages", "envelopes", "batch", "segment_samples", "max_steps", "seed"
 )  # fmt: skip
@@ -53,6 +55,11 @@ class Recipe:
     ----------
     family : str
         Model family; ``auto`` measures the pair and chooses.
+    size : str
+        ``nano``, ``small``, ``standard`` or ``large``: what it costs to play; ``auto`` is the family's choice.
+    memory : str
+        Of family ``ar``: ``window`` hears the last samples only, ``long`` also averages of all before, and
+        ``auto`` measures which it takes.
     tail_s : float or None
         Family ``tail``: length of its responses; None measures how long the effect rings.
     m : int or None
@@ -60,15 +67,17 @@ class Recipe:
     past_outputs : int or None
         Past outputs seen; None for m - 1.
     layers, width, activation, skip
-        Shape of the model, see `fxclone_training.ar.ArConfig`. ``activation="auto"`` tries tanh and ReLU.
+        Shape of an ``ar`` model, see `fxclone_training.ar.ArConfig`; width None goes by the size.
+        ``activation="auto"`` tries tanh and ReLU.
     averages, envelopes : int
         How many leaky averages of x and y, and of |x| and |y|, windows of 16 and more have.
     optimiser : str
         Of the teacher-forced stage: ``gauss-newton`` (Levenberg-Marquardt; small models only), ``adam`` (any size), or
         ``auto``.
     loss : str
-        ``esr``: squared error over the power of the passage, so that quiet passages count as much as loud ones;
-        ``mse``: plain squared error, as in the original.
+        What is minimised, see `fxclone_training.losses_text.LossText`. ``esr``: squared error over the power of the
+        passage, so that quiet passages count as much as loud ones; ``mse``: plain squared error, as in the original;
+        sums such as ``esr+0.1*pre`` for what is trained by gradients.
     noise_sigma : float
         Standard deviation of the noise on past outputs, redrawn at each step.
     noise_relative : bool
@@ -92,11 +101,13 @@ class Recipe:
     """
 
     family: str = "auto"
+    size: str = "auto"
+    memory: str = "auto"
     tail_s: float | None = None
     m: int | None = None
     past_outputs: int | None = None
     layers: int = 1
-    width: int = 16
+    width: int | None = None
     activation: str = "auto"
     skip: bool = True
     averages: int = 0
@@ -131,6 +142,19 @@ class Recipe:
             kind, word = (int, "whole number") if name in _WHOLE else (int | float, "number")
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
                 raise UsageError(f"{name} is {value!r}; expected a {word} from {_plain(low)} to {_plain(high)}")
+        if not isinstance(self.loss, str):
+            raise UsageError(f"loss is {self.loss!r}; expected text such as esr or esr+0.1*pre")
+        object.__setattr__(self, "loss", str(LossText.parse(self.loss)))
+
+    @property
+    def units(self) -> int:
+        """Width of hidden layers where no size says it."""
+        return 16 if self.width is None else self.width
+
+    @property
+    def weighs_passages(self) -> bool:
+        """Whether errors count relative to the passage that they are in."""
+        return LossText.parse(self.loss).is_relative
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe."""

@@ -15,7 +15,7 @@ from fxclone_training.ar import Ar, ArState
 from fxclone_training.segments import GRID, Recording
 
 STREAM_S = 4.0
-"""A stream goes on this long before it starts anew."""
+"""A stream goes on this long before it starts anew, unless said otherwise."""
 
 
 class Streams:
@@ -30,13 +30,17 @@ class Streams:
         relative_weight: bool,
         generator: torch.Generator,
         sample_rate: int,
+        stream_s: float = STREAM_S,
     ) -> None:
         self.recording = recording
         self.batch, self.generator = batch, generator
         self.block = max(GRID, block // GRID * GRID)
-        self.blocks_per_stream = max(2, int(STREAM_S * sample_rate / self.block))
+        longest_s = min(stream_s, len(recording) / sample_rate + 1)  # to the end of the sound at most
+        self.blocks_per_stream = max(2, int(longest_s * sample_rate / self.block))
         self.relative = relative_weight
         self.age = torch.randint(0, self.blocks_per_stream, (batch,), generator=self.generator)  # staggered
+        if stream_s > longest_s:
+            self.age.zero_()
         self.position = self.recording.starts(batch, self.block, self.generator)  # (batch, 1)
         self.power = torch.zeros(batch, 1)
         self.state: ArState | None = None

@@ -99,7 +99,7 @@ def front_and_tail(session: Session, taps: int) -> str:
         training.wet,
         taps,
         training.sample_rate,
-        width=recipe.width,
+        width=recipe.units,
         target_db=recipe.target_esr_db,
         seed=recipe.seed,
         should_stop=session.is_over,

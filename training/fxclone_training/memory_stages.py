@@ -1,0 +1,189 @@
+"""Training of an ``ar`` model with memory at many time scales: a start near the answer, then second-order free runs.
+
+The model hears a few samples of x and y, and leaky averages of both from two samples to a tenth of a second (and, for
+what follows the level, of |x| and |y| up to more than a second). Averages a factor of two apart are hardly alike, where
+the samples of a long window are nearly copies of each other: so the least-squares problems below are well posed.
+
+1. Start. Behind a filter (`tail_drive.race` found one): units that hear what that filter lets through, at several
+   drives. Else random units. The linear rest by least squares.
+2. Some steps one sample ahead, with noise on the past: the model learns to hear itself.
+3. Free-running to the end: `online_newton` on the model's own outputs, the state carried along streams; steps get
+   shorter. The running average of the weights is judged beside the weights, and mostly better.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, design, last_layer, trained
+from fxclone_training.online_newton import OnlineNewton
+from fxclone_training.segments import Recording, SegmentSource
+from fxclone_training.session import Session
+from fxclone_training.streams import Streams
+from fxclone_training.tail_drive import Start, highpass
+
+RECENT, TAPS = 3, 3
+"""Inputs and past outputs that are heard as they are."""
+AVERAGES_S = (2 / 48_000, 0.09)
+ENVELOPES_S = (0.001, 1.3)
+SIGMA = 0.1
+"""Noise on the past, relative to the passage, of the start and of the steps one sample ahead."""
+SPREAD = (0.2, 3.0)
+"""Drives of the first units, around the one that won the race."""
+START_PASSAGES, START_SAMPLES = 128, 512
+START_RIDGE = 1e-5
+ONE_STEPS = 6
+STREAMS, BLOCK_SAMPLES, STRIDE = 32, 1_024, 8
+LAST_RATE = 0.03
+"""The steps' length falls from 1 to this, along a cosine."""
+AVERAGED_STEPS = 20
+LOOK_SHARE = 0.06
+"""Looks at the model may take this share of the time."""
+LOOK_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How much a model remembers and how wide it is.
+
+    Attributes
+    ----------
+    width : int
+        Hidden units.
+    averages, envelopes : int
+        Time constants of each kind.
+    """
+
+    width: int
+    averages: int
+    envelopes: int = 0
+
+    def config(self, sample_rate: int, activation: str) -> ArConfig:
+        """The shape at a sample rate."""
+        return ArConfig(
+            m=RECENT,
+            past_outputs=TAPS,
+            width=self.width,
+            activation=activation,
+            averages=_spread(AVERAGES_S, self.averages, sample_rate),
+            envelopes=_spread(ENVELOPES_S, self.envelopes, sample_rate),
+        )
+
+
+PEDAL = {"nano": Memory(6, 8), "small": Memory(10, 12), "standard": Memory(16, 14), "large": Memory(24, 14)}
+DYNAMICS = {
+    "nano": Memory(6, 4, 5), "small": Memory(10, 6, 6), "standard": Memory(16, 8, 8), "large": Memory(24, 8, 10)
+}  # fmt: skip
+"""What follows the level needs envelopes."""
+
+
+def train(session: Session, config: ArConfig, start: Start | Ar | None) -> str:
+    """Run the stages until the budget is spent.
+
+    Parameters
+    ----------
+    session : Session
+    config : ArConfig
+        One hidden layer.
+    start : Start, Ar or None
+        The filter and drive that won a race; a model to go on from; or nothing known.
+    """
+    recording = Recording(session.training, config)
+    source = SegmentSource(recording, relative_weight=True, relative_noise=True, generator=session.generator)
+    if isinstance(start, Ar):
+        model = start
+    else:
+        session.stage = "start"
+        model = _started(session, config, source, start)
+        steps = GaussNewton(model)
+        for _ in range(ONE_STEPS):
+            session.spend()
+            steps.step(OneStep(model, source, SIGMA))
+        session.judge(model, loss_db=math.nan, sigma=SIGMA)
+    _run_freely(session, recording, model)
+    return "nothing improves any more"
+
+
+def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
+    session.stage = "free-running"
+    streams = Streams(
+        recording,
+        batch=STREAMS,
+        block=min(BLOCK_SAMPLES, session.training.samples),
+        relative_weight=False,
+        generator=session.generator,
+        sample_rate=session.training.sample_rate,
+        stream_s=math.inf,
+    )
+    power = float(recording.mean_y)
+    newton, average = OnlineNewton(model), model.copy()
+    session.at_work = average
+    began, looked, look_s, loss = session.progress, session.seconds, 0.0, math.nan
+    for step in range(1, 1_000_000):
+        session.spend()
+        spent = (session.progress - began) / max(1e-9, 1 - began)
+        rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
+        done = newton.step(FreeRun(model, streams, stride=STRIDE), rate)
+        loss = done.before if math.isnan(loss) else loss + 0.1 * (done.before - loss)
+        _follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
+        if step % LOOK_STEPS == 0 and look_s <= LOOK_SHARE * (session.seconds - looked):
+            looked = session.seconds
+            loss_db = 10 * math.log10(max(loss / power, 1e-20)) if math.isfinite(loss) else math.nan
+            session.judge(average, loss_db=loss_db, sigma=0.0)
+            session.judge(model, loss_db=loss_db, sigma=0.0)
+            look_s = session.seconds - looked
+
+
+@torch.no_grad()
+def _follow(average: Ar, model: Ar, share: float) -> None:
+    """Move the running average towards the weights of the moment."""
+    for mean, now in zip(trained(average), trained(model), strict=True):
+        mean.lerp_(now, share)
+
+
+@torch.no_grad()
+def _started(session: Session, config: ArConfig, source: SegmentSource, start: Start | None) -> Ar:
+    """Units that hear the right thing, and all that is linear by least squares one sample ahead."""
+    model = Ar(config, generator=session.generator)
+    model.w_y.zero_()
+    if start is not None:
+        slopes, biases = _behind_a_filter(session, model, start)
+        model.w_x.copy_(slopes)
+        model.b_in.copy_(biases)
+    segments = source.draw(START_PASSAGES, START_SAMPLES, model.history_samples, SIGMA)
+    z, target, weight = design(model, segments)
+    rows = torch.cat([last_layer(model, z), z, torch.ones(len(z), 1)], 1) * weight[:, None]
+    normal = (rows.T @ rows).double()
+    normal += torch.diag(START_RIDGE * normal.diag() + 1e-9 * normal.diag().mean())
+    found = torch.linalg.solve(normal, (rows.T @ (target * weight)).double()).float()
+    out, skip_x, skip_y, bias = found.split([config.width, config.seen_x, config.seen_y, 1])
+    for parameter, value in ((model.out, out), (model.skip_x, skip_x), (model.skip_y, skip_y), (model.b_out, bias)):
+        parameter.copy_(value)
+    return model
+
+
+def _behind_a_filter(session: Session, model: Ar, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and biases of units that hear a high-pass of the input, at drives around that of the race."""
+    pair, config = session.training, model.config
+    rate = pair.sample_rate
+    sound = pair.dry[:, : min(pair.samples, 10 * rate)]
+    heard = torch.from_numpy(highpass(sound, start.cutoff_hz, rate)[0]).double()
+    x = torch.from_numpy(np.ascontiguousarray(sound))
+    recent = torch.nn.functional.pad(x, (config.m - 1, 0))[0].unfold(0, config.m, 1).flip(-1)
+    seen = torch.cat([recent, model.slow_values(x, torch.zeros(1, config.slow))[0, 1:]], 1).double()
+    normal = seen.T @ seen
+    normal += START_RIDGE * normal.diag().mean() * torch.eye(len(normal), dtype=torch.float64)
+    filters = torch.linalg.solve(normal, seen.T @ heard)
+    level = max(float(heard.square().mean().sqrt()), 1e-9)
+    drives = start.drive / level * torch.from_numpy(np.geomspace(*SPREAD, config.width))
+    return torch.outer(drives, filters).float(), 0.3 * torch.randn(config.width, generator=session.generator)
+
+
+def _spread(span_s: tuple[float, float], count: int, sample_rate: int) -> tuple[float, ...]:
+    """Log-spaced time constants in samples."""
+    return tuple(float(max(1.5, samples)) for samples in np.geomspace(*span_s, count) * sample_rate)

@@ -1,0 +1,82 @@
+"""Gauss-Newton with a memory: every step sees a little new sound, its curvature is a running average over many.
+
+A step on a few seconds of sound alone fits those seconds and forgets the rest; a step on all of it takes minutes. The
+normal matrix J^T J changes slowly as the model does, so an average of the last ones describes all of the sound, while
+the slope J^T r is that of the new sound only. With steps that get shorter towards the end this is natural gradient
+descent (Amari 1998; Martens, New insights and perspectives on the natural gradient method, 2020), and needs some
+hundred steps where gradient descent needs ten thousand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import linalg
+
+from fxclone_training.ar import Ar
+from fxclone_training.gauss_newton import Problem, Step, assign, trained
+
+MEMORY = 0.95
+"""Of the curvature, from one step to the next."""
+LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e3
+"""Relative to the diagonal."""
+RIDGE = 1e-9
+"""Relative to the mean of the diagonal: what no sound determines stays where it is."""
+PRECISION = 1e-3
+"""The error that weights may cause which are off by this share, each on its own, counts as error: with D the diagonal of
+J^T J, PRECISION^2 sum D w^2. So large terms that cancel, and feedback that adds up rounding, have a price."""
+TRIES = 5
+WORSE = 1.02
+"""A step may make the error on its own sound worse by this factor: what it costs here, it may gain elsewhere."""
+
+
+class OnlineNewton:
+    """Damped steps of decreasing length; keeps the curvature and the damping.
+
+    Parameters
+    ----------
+    model : Ar
+        Changed in place.
+    """
+
+    def __init__(self, model: Ar) -> None:
+        self.model = model
+        size = sum(parameter.numel() for parameter in trained(model))
+        self.curvature = np.zeros((size, size))
+        self.damping = LEAST_DAMPING
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, problem: Problem, rate: float) -> Step:
+        """Go ``rate`` (0 to 1) of the way to where the average curvature puts the minimum."""
+        parameters = trained(self.model)
+        size = len(self.curvature)
+        normal, slope, before = np.zeros((size, size), np.float32), np.zeros(size), 0.0
+        for error, jacobian in problem.parts():
+            normal += (jacobian.T @ jacobian).numpy()
+            slope += (jacobian.T @ error).numpy()
+            before += float(error.double().square().sum())
+        if not (np.isfinite(before) and np.isfinite(normal).all()):
+            return Step(np.inf, np.inf, False)
+        memory = min(MEMORY, self.steps / (self.steps + 1))
+        self.curvature = memory * self.curvature + (1 - memory) / problem.rows * normal
+        self.steps += 1
+        held = [parameter.clone() for parameter in parameters]
+        diagonal = np.diag(self.curvature)
+        weights = torch.cat([parameter.flatten() for parameter in held]).double().numpy()
+        pull = slope / problem.rows + PRECISION**2 * diagonal * weights
+        damping = self.damping
+        for _ in range(TRIES):
+            lifted = self.curvature + np.diag((damping + PRECISION**2) * diagonal + RIDGE * diagonal.mean())
+            factor = linalg.cho_factor(lifted, overwrite_a=True, check_finite=False)
+            move = rate * linalg.cho_solve(factor, pull, check_finite=False)
+            assign(parameters, held, move)
+            after = problem.cost()
+            if after <= WORSE * before:
+                problem.accept()
+                self.damping = max(LEAST_DAMPING, damping / 2)
+                return Step(before / problem.rows, after / problem.rows, True)
+            damping = min(damping * 5, MOST_DAMPING)
+        self.damping = damping
+        assign(parameters, held, np.zeros(size))
+        return Step(before / problem.rows, before / problem.rows, False)
