@@ -20,6 +20,7 @@ COMMAND_ORDER = (
     "train",
     "capture",
     "check",
+    "analyze",
     "play",
     "render",
     "evaluate",

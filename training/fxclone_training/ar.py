@@ -343,7 +343,10 @@ class Ar(nn.Module):
     def describe(self) -> str:
         """Its shape in a few words."""
         c = self.config
-        return f"{c.m} inputs, {c.taps_y} past outputs, {c.layers} x {c.width} {c.activation}"
+        slow = f", {len(c.averages)} averages" * bool(c.averages) + f", {len(c.envelopes)} envelopes" * bool(
+            c.envelopes
+        )
+        return f"{c.m} inputs, {c.taps_y} past outputs{slow}, {c.layers} x {c.width} {c.activation}"
 
     def stored(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Shape and weights, for the run folder."""

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 "--effect",
                 "-e",
-                help='An effect, or a chain: "highpass(cutoff_hz=200) > tanh".',
+                help='An effect, a .nam file (nam:amp.nam), or a chain: "highpass(cutoff_hz=200) > tanh".',
                 rich_help_panel=REFERENCE,
             ),
         ] = None,
@@ -129,7 +129,23 @@ def register(app: typer.Typer) -> None:
         family: Annotated[
             str | None,
             typer.Option(
-                "--family", help="Kind of model.  [default: auto, after a look at the sound]", rich_help_panel=MODEL
+                "--family",
+                help="ar, recurrent, tail or wavenet.  [default: auto, after a look at the sound]",
+                rich_help_panel=MODEL,
+            ),
+        ] = None,
+        size: Annotated[
+            str | None,
+            typer.Option(
+                "--size",
+                help="nano, small, standard or large: less to play, or closer.  [default: fits the sound]",
+                rich_help_panel=MODEL,
+            ),
+        ] = None,
+        memory: Annotated[
+            str | None,
+            typer.Option(
+                "--memory", help="Of family ar: window, or long.  [default: auto, measured]", rich_help_panel=MODEL
             ),
         ] = None,
         tail_s: Annotated[
@@ -155,7 +171,7 @@ def register(app: typer.Typer) -> None:
             int | None, typer.Option("--layers", help="Hidden layers.  [default: 1]", rich_help_panel=MODEL)
         ] = None,
         width: Annotated[
-            int | None, typer.Option("--width", help="Units in each.  [default: 16]", rich_help_panel=MODEL)
+            int | None, typer.Option("--width", help="Units in each.  [default: by size]", rich_help_panel=MODEL)
         ] = None,
         activation: Annotated[
             str | None,
@@ -166,7 +182,12 @@ def register(app: typer.Typer) -> None:
             typer.Option("--noise-sigma", help="Noise on past outputs.  [default: 0.03]", rich_help_panel=MODEL),
         ] = None,
         loss: Annotated[
-            str | None, typer.Option("--loss", help="esr or mse.  [default: esr]", rich_help_panel=MODEL)
+            str | None,
+            typer.Option(
+                "--loss",
+                help="esr, mse, l1 (each also :pre or :a), plus dc, mrstft: esr+0.1*pre.  [default: esr]",
+                rich_help_panel=MODEL,
+            ),
         ] = None,
         output: Annotated[
             Path | None,
@@ -209,6 +230,8 @@ def register(app: typer.Typer) -> None:
             "max_steps": max_steps,
             "seed": seed,
             "family": family,
+            "size": size,
+            "memory": memory,
             "tail_s": tail_s,
             "m": m,
             "past_outputs": past_outputs,
@@ -250,7 +273,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 "--effect",
                 "-e",
-                help='An effect, or a chain: "highpass(cutoff_hz=200) > tanh".',
+                help='An effect, a .nam file (nam:amp.nam), or a chain: "highpass(cutoff_hz=200) > tanh".',
                 rich_help_panel=REFERENCE,
             ),
         ] = None,

@@ -20,7 +20,7 @@ from fxclone_training.runs import RunFolder
 
 DEFAULT_SAMPLE_RATE = 48_000
 """Of clones of effects; a recording has its own."""
-SHAPE = ("family", "tail_s", "m", "past_outputs", "layers", "width", "activation")
+SHAPE = ("family", "size", "memory", "tail_s", "m", "past_outputs", "layers", "width", "activation")
 
 
 @dataclass(frozen=True)

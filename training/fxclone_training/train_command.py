@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from fxclone.commands.info import cost_us_per_sample
 from fxclone.errors import CloneFileError, FxcloneError
 from fxclone.evaluate import verdict
 from fxclone_training.face import Face
@@ -160,6 +161,7 @@ def _report(
 ) -> None:
     clone, model, esr_db = written.clone, written.model, written.esr_db
     words = verdict(written.comparison)
+    cost_us = cost_us_per_sample(clone)
     facts: dict[str, Any] = {
         "model": str(plan.output),
         "family": clone.meta.family,
@@ -167,6 +169,7 @@ def _report(
         "seconds_in_all": round(seconds_in_all, 2),
         "esr_db": round(esr_db, 2),
         "parameters": clone.meta.parameters,
+        "cost_us_per_sample": round(cost_us, 3),
         **model.facts(),
         "steps": result.steps,
         "ended": result.reason,
@@ -192,5 +195,7 @@ def _report(
         )
     if not request.quiet:
         sys.stdout.write(f"{words}\n" if esr_db <= NO_COPY_DB else "")
+        share = 1e-4 * cost_us * plan.sample_rate
+        sys.stdout.write(f"playing it takes {share:.1f} % of a core here ({cost_us:.2f} us a sample, blocks of 64)\n")
         sys.stdout.write(f"log, weights and curves are in {run.path}\n")
         sys.stdout.write(f"play it: fxclone play --model {plan.output}\n")
