@@ -123,6 +123,28 @@ def test_an_effect_that_is_reset_beside_the_sound_comes_back_as_it_was(tmp_path,
     np.testing.assert_allclose(after[:, BACK:], wanted[:, trip_at + BACK :], atol=1e-6)
 
 
+@pytest.mark.parametrize("then", ["{drive}", "limiter", "gain(gain_db=-6) > {drive} > lowpass(cutoff_hz=3000)"])
+@pytest.mark.parametrize("name", ["NaN", "feedback over 1"])
+def test_a_clone_that_goes_wrong_in_a_chain_neither_stops_it_nor_hides(name, then, tmp_path, rng):
+    """The next clone would refuse NaN, a limiter would make silence of it, or full scale of what has run away."""
+    make, what = {"NaN": (lambda: faulty.nan_after(RATE), "not finite"), "feedback over 1": CLONES["feedback over 1"]}[
+        name
+    ]
+    clone, drive = faulty.written(make(), tmp_path / "faulty.onnx"), drive_clone(tmp_path / "drive.onnx")
+    session = session_of(None, chain=f"{clone} > {then}".format(drive=drive))
+    sound = playing(rng, RATE, 3.0)
+    out = []
+    for second in range(3):
+        out.append(heard(session, sound[:, second * RATE : (second + 1) * RATE]))
+        session.serve()
+    assert what in told(session)[0]
+    out = np.concatenate(out, axis=1)
+    for start in range(0, out.shape[1] - BACK, BACK // 2):
+        here = slice(start, start + BACK)
+        if level_db(sound[:, here]) > -40:
+            assert level_db(out[:, here]) > level_db(sound[:, here]) - 15
+
+
 INPUTS = {
     "NaN": (lambda n: np.full(n, np.nan), True),
     "infinity": (lambda n: np.full(n, np.inf), True),

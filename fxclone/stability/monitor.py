@@ -7,19 +7,19 @@ well the wet sound passes on untouched, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from fxclone.audio import Audio
 from fxclone.processor import Processor, channels_after
+from fxclone.stability.checkpoint import Checkpoint, with_checkpoints
 from fxclone.stability.history import History
-from fxclone.stability.known import known_of
+from fxclone.stability.known import known_of, parts_of
 from fxclone.stability.level_watch import LevelWatch
-from fxclone.stability.resetter import Resetter, is_slow_to_reset
 from fxclone.stability.spectrum_watch import SpectrumWatch
 from fxclone.stability.trips import Fault, MonitorStatus, Trip, told_db
-from fxclone.stability.twin_watch import with_twins
+from fxclone.stability.twin_watch import Twin, with_twins
 
 INPUT_LIMIT = 4.0
 """+12 dBFS. No converter gives more; what lies beyond is a fault upstream and is clamped."""
@@ -37,6 +37,9 @@ TRIP_WINDOW_S = 10.0
 COOLDOWN_S = 5.0
 LONGEST_COOLDOWN_S = 60.0
 PROBE_S = 1.0
+
+LARGEST_RESET_BYTES = 65_536
+"""Of a state: writing more, as of a hall whose spectra are megabytes, takes longer than a block may."""
 
 PLAYING, WARMING, BYPASSED, PROBING = "playing", "warming", "bypassed", "probing"
 
@@ -67,9 +70,10 @@ class StabilityMonitor:
         by as much: hot playing is no alarm; so does a tail of seconds, by up to 6 dB.
     rewarm_speed : int
         At least 1, which does without re-warming. A machine that has no time to spare needs less than the usual 4.
-    live : bool
-        `process` may not wait: an inner processor that is slow to reset (a plugin, a hall of megabytes) is reset in a
-        thread of its own, and the dry sound plays until that is done. A render has the time to wait.
+    ask_for_reset : callable or None
+        For playing live, where `process` may not wait: called from it, with no arguments, when an inner processor has
+        to be reset that is slow to do so (a plugin, a hall of megabytes). The dry sound plays until another thread has
+        called `serve`. None, for a render, resets on the spot.
     """
 
     def __init__(
@@ -78,21 +82,24 @@ class StabilityMonitor:
         levels: Mapping[str, float] | None = None,
         *,
         rewarm_speed: int = REWARM_SPEED,
-        live: bool = False,
+        ask_for_reset: Callable[[], None] | None = None,
     ) -> None:
-        self.inner, self._twins = with_twins(inner)
+        tested, self._twins = with_twins(inner)
+        self.inner = with_checkpoints(tested)
+        self._inside: tuple[Twin | Checkpoint, ...] = tuple(
+            part for part in parts_of(self.inner) if isinstance(part, Twin | Checkpoint)
+        )
         self.known = known_of(inner, levels)
         self.status = MonitorStatus()
         self.channels_out = 0
-        self._speed, self._live = max(1, rewarm_speed), live
-        self._resetter: Resetter | None = None
+        self._speed, self._ask_for_reset = max(1, rewarm_speed), ask_for_reset
+        self._reset_owed = self._is_slow = False
 
     def prepare(self, sample_rate: int, max_block: int, channels: int) -> None:
         """Prepare the inner processor and everything that is needed to step in."""
         step = self._step = min(max_block, LONGEST_STEP)
         self.inner.prepare(sample_rate, step, channels)
-        if self._live and self._resetter is None and is_slow_to_reset(self.inner):
-            self._resetter = Resetter(self.inner)
+        self._is_slow = any(_is_slow_to_reset(part) for part in parts_of(self.inner))
         outs = self.channels_out = channels_after(self.inner, channels)
         rate = self._rate = float(sample_rate)
         latency, tail = self.inner.latency_samples, self.inner.tail_samples
@@ -114,11 +121,15 @@ class StabilityMonitor:
 
     def reset(self) -> None:
         """Start afresh, also out of bypass. The status keeps what happened before."""
-        if self._resetter is None:
-            self.inner.reset()
-        else:
-            self._resetter.reset_now()
+        self.inner.reset()
+        self._reset_owed = False
         self._clear()
+
+    def serve(self) -> None:
+        """Reset what has been asked for, if anything has: in a thread that may wait, for some plugins the main one."""
+        if self._reset_owed:
+            self.inner.reset()
+            self._reset_owed = False
 
     @property
     def rewarm_speed(self) -> int:
@@ -172,7 +183,7 @@ class StabilityMonitor:
         fault: Fault | None = None
         if self._state == BYPASSED:
             self._wait -= n
-            if self._wait <= 0 and not self._resetting():
+            if self._wait <= 0 and not self._reset_owed:
                 self._state, self._wait = PROBING, PROBE_S * self._rate
         elif self._state == WARMING:
             wet, fault = self._warm(block)
@@ -214,14 +225,14 @@ class StabilityMonitor:
         fault = self._levels.inspect(dry, dry_peak, wet)
         if fault is None:
             fault = self._spectra.inspect(self._past, self._levels.dry_level, wet)
-        for twin in self._twins:
-            fault = fault or twin.fault
+        for part in self._inside:
+            fault = fault or part.fault
         return None if fault is None or fault[0] in self.known.usual else fault
 
     def _warm(self, block: Audio) -> tuple[Audio | None, Fault | None]:
         """Run what was played lately through the fresh processor, some of it in every block; at its end, the block."""
         n = block.shape[1]
-        if self._wait > 0 or self._resetting():
+        if self._wait > 0 or self._reset_owed:
             self._wait -= n
             return None, None
         # The backlog ends where this block begins.
@@ -239,10 +250,11 @@ class StabilityMonitor:
 
     def _trip(self, fault: Fault) -> None:
         """Answer a fault."""
-        if self._resetter is None:
+        if self._ask_for_reset is None or not self._is_slow:
             self.inner.reset()
-        else:
-            self._resetter.ask()
+        elif not self._reset_owed:
+            self._reset_owed = True
+            self._ask_for_reset()
         self._levels.forget()
         self._spectra.forget()
         if self._state == PROBING:
@@ -269,9 +281,6 @@ class StabilityMonitor:
             self._backlog, self._wait = 0, COLD_WAIT_S * self._rate
         what, numbers = fault
         self._record((what, {**numbers, "rewarm_ms": round(1e3 * self._backlog / self._rate, 1)}), "soft reset")
-
-    def _resetting(self) -> bool:
-        return self._resetter is not None and self._resetter.pending
 
     def _probe(self, n: int) -> None:
         self._wait -= n
@@ -316,3 +325,8 @@ class StabilityMonitor:
             out[:, : len(part)] += self._release_from * part
             self._released += len(part)
         self._last[...] = out[:, -1:]
+
+
+def _is_slow_to_reset(part: Processor) -> bool:
+    """It says so in ``slow_reset``, or remembers very much."""
+    return getattr(part, "slow_reset", False) or getattr(part, "state_bytes", 0) > LARGEST_RESET_BYTES

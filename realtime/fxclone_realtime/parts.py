@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fxclone.stability.monitor import REWARM_SPEED, StabilityMonitor
@@ -24,9 +24,14 @@ class Part:
     """Of its own; measured once, before it plays."""
 
 
-def part_of(rig: Rig, engine: Engine) -> Part:
+def watched(rig: Rig, sample_rate: int, ask_for_reset: Callable[[], None]) -> StabilityMonitor:
+    """A chain with its monitor, not yet prepared; for ``ask_for_reset`` see there."""
+    return StabilityMonitor(rig.processor(sample_rate), rig.levels, ask_for_reset=ask_for_reset)
+
+
+def part_of(rig: Rig, engine: Engine, ask_for_reset: Callable[[], None]) -> Part:
     """Prepare a chain; slow, so never in the callback."""
-    monitor = StabilityMonitor(rig.processor(engine.sample_rate), rig.levels, live=True)
+    monitor = watched(rig, engine.sample_rate, ask_for_reset)
     return Part(rig, monitor, engine.voice(monitor, rig.name), part_notes(rig, engine))
 
 

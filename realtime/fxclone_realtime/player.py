@@ -16,7 +16,6 @@ from fxclone.audio import db_to_gain
 from fxclone.clone import Clone
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.processor import channels_text
-from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.control import changed, parse_command
 from fxclone_realtime.devices import AudioDevice
 from fxclone_realtime.engine import Engine, SoundPath
@@ -25,7 +24,7 @@ from fxclone_realtime.interpreter import audio_priority, denormals_off, process_
 from fxclone_realtime.interpreter import stop_on_signals as stop_on_signals
 from fxclone_realtime.meters import Meters
 from fxclone_realtime.options import PlayOptions
-from fxclone_realtime.parts import Part, part_notes, part_of, share_the_time
+from fxclone_realtime.parts import Part, part_notes, part_of, share_the_time, watched
 from fxclone_realtime.recorder import Recorder
 from fxclone_realtime.report import report_of
 from fxclone_realtime.rig import ORIGINAL, load_rig, original_rig
@@ -40,7 +39,7 @@ ORPHAN_S = 1.0
 """How long the sound goes on when nobody is left who could stop it."""
 HANG_S = 1.5
 """A chain that takes so long for a block does not come back; less than what makes a device count as lost."""
-QUIT, ORPHANED = "quit", "orphaned"
+QUIT, ORPHANED, SERVE = "quit", "orphaned", "serve"
 
 
 class Session:
@@ -85,7 +84,7 @@ class Session:
         self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.priority = ""
         rate = self.device.sample_rate
-        first = StabilityMonitor(rig.processor(rate), rig.levels, live=True)
+        first = watched(rig, rate, self._ask_for_reset)
         self.engine = Engine(
             first,
             sample_rate=rate,
@@ -107,7 +106,9 @@ class Session:
         self.against: Part | None = None
         if options.against is not None:
             same = options.against == ORIGINAL
-            self.against = part_of(original_rig(rig), self.engine) if same else self._load(options.against)
+            self.against = (
+                part_of(original_rig(rig), self.engine, self._ask_for_reset) if same else self._load(options.against)
+            )
             self.engine.keep_warm(self.parts[0].voice, self.against.voice)
         self.notes += [note for part in self.all_parts for note in part.notes]
         self.capacity = share_the_time(self.parts, self.against, self.engine)
@@ -141,7 +142,15 @@ class Session:
             self.priority = raise_priority()
 
     def _load(self, text: str) -> Part:
-        return part_of(load_rig(text, input_dbu=self.options.input_dbu), self.engine)
+        return part_of(load_rig(text, input_dbu=self.options.input_dbu), self.engine, self._ask_for_reset)
+
+    def _ask_for_reset(self) -> None:
+        self.inbox.put(SERVE)  # from the callback: it wakes up who serves, and neither waits nor locks
+
+    def serve(self) -> None:
+        """Reset what a monitor has asked for; from the thread that made the session, while it plays."""
+        for part in self.all_parts:
+            part.monitor.serve()
 
     # Playing
 
@@ -235,6 +244,9 @@ class Session:
             return True
         if line == ORPHANED:
             self._orphaned_at = time.perf_counter()
+            return True
+        if line == SERVE:
+            self.serve()
             return True
         try:
             return self.do(line)
