@@ -23,8 +23,8 @@ LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e3
 RIDGE = 1e-9
 """Relative to the mean of the diagonal: what no sound determines stays where it is."""
 PRECISION = 1e-3
-"""The error that weights may cause which are off by this share, each on its own, counts as error: with D the diagonal of
-J^T J, PRECISION^2 sum D w^2. So large terms that cancel, and feedback that adds up rounding, have a price."""
+"""The error that weights may cause which are off by this share, each on its own, counts as error: with D the diagonal
+of J^T J, PRECISION^2 sum D w^2. So large terms that cancel, and feedback that adds up rounding, have a price."""
 TRIES = 5
 WORSE = 1.02
 """A step may make the error on its own sound worse by this factor: what it costs here, it may gain elsewhere."""
