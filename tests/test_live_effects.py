@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 from faults import playing
 
 from fxclone.effects import effect
@@ -58,6 +59,23 @@ def test_blocks_of_one_and_two_samples_from_the_start(expression, size, rng):
     later = live.latency_samples - stage.latency_samples(RATE)
     wet = stage.render(sound, RATE)[:, : got.shape[1] - later]
     np.testing.assert_allclose(got[:, later:], wet, atol=2e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_convolution_sounds_live_as_it_renders(channels, tmp_path, rng):
+    response = rng.standard_normal((1_000, 2)) * np.exp(-np.arange(1_000) / 200)[:, None]
+    soundfile.write(tmp_path / "room.wav", 0.1 * response, 44_100)
+    (stage,) = effect(f"convolution(impulse_response='{tmp_path / 'room.wav'}')").stages
+    sound = np.concatenate([playing(rng, RATE, 0.1) for _ in range(channels)])
+    live = live_effect(stage)
+    live.prepare(RATE, 64, channels)
+    parts, at = [], 0
+    while at < sound.shape[1]:
+        parts.append(np.array(live.process(sound[:, at : at + (13, 64, 1, 2)[len(parts) % 4]])))
+        at += parts[-1].shape[1]
+    got = np.concatenate(parts, axis=1)
+    assert got.shape == sound.shape
+    np.testing.assert_allclose(got, stage.render(sound, RATE), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["mp3", "gsm", "pitch_shift", "resample"])
