@@ -251,7 +251,9 @@ def failings(case: Case, played: dict[str, Any], plain_one: dict[str, Any]) -> l
         found.append(
             f"{case.name}: 99.9 % of the callbacks end within {100 * share:.0f} % of the budget, not {SHARE:.0%}"
         )
-    if played["xruns"] > plain_one["xruns"]:
+    # Not the same moments to the block: one is counted a little earlier, and that much is chance.
+    suffered = plain_one["xruns"] * played["blocks"] / max(1, plain_one["blocks"])
+    if played["xruns"] > suffered + suffered**0.5:
         found.append(f"{case.name}: {played['xruns']} xruns, the copying callback had {plain_one['xruns']}")
     if played["trip_count"]:
         found.append(f"{case.name}: the stability monitor stepped in {played['trip_count']} times")
@@ -278,7 +280,8 @@ Machine: {here}. Seed {options.seed}.
 `fxclone play` through PortAudio on JACK's dummy driver at {SAMPLE_RATE} Hz, whose period is the block: {what}, music in
 a loop, the stability monitor on, meters on a terminal of 80 columns, keys read. Side by side with it, in the same
 server, a Python callback that only copies its input ("copy"), at the same priority. Times are of the callback, in ms.
-The aim: 99.9 % of the callbacks within half of their budget, and no more xruns than the copying callback has.
+The aim: 99.9 % of the callbacks within half of their budget, and no more xruns than the copying callback has (n of
+those may as well be n + √n: the two are not counted over the same blocks).
 
 {common.table(HEAD, rows)}
 
