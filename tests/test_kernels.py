@@ -4,22 +4,11 @@ import numpy as np
 import pytest
 import torch
 from ar_models import doubled, noise, one_pole, one_step, plain_run, random_model, random_state, weights_of
+from ar_problems import NAMES, SLOW_SHAPES, assert_near, flat_jacobian, label, source_of
 
-from fxclone.pairs import Pair
 from fxclone_training import kernels
 from fxclone_training.ar import ArState
-from fxclone_training.gauss_newton import (
-    FreeRun,
-    GaussNewton,
-    OneStep,
-    design,
-    feedback_gains,
-    predict,
-    predict_with_jacobian,
-    trained,
-)
-from fxclone_training.segments import Recording, SegmentSource
-from fxclone_training.streams import Streams
+from fxclone_training.gauss_newton import design, feedback_gains, predict, predict_with_jacobian, trained
 
 SHAPES = [
     {"m": 3, "layers": layers, "width": 5, "activation": activation}
@@ -31,40 +20,7 @@ SHAPES = [
     {"m": 4, "past_outputs": 40, "layers": 1, "width": 4, "activation": "relu"},  # more taps than samples
     {"m": 5, "layers": 1, "width": 17, "activation": "tanh", "skip": False},
 ]
-SLOW_SHAPES = [
-    {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "averages": (3.0, 20.0, 400.0)},
-    {"m": 3, "past_outputs": 1, "layers": 2, "width": 4, "activation": "tanh", "envelopes": (2.0, 15.0)},
-    {"m": 1, "past_outputs": 4, "layers": 1, "width": 5, "activation": "relu", "averages": (9.0,), "envelopes": (5.0,)},
-    {"m": 4, "layers": 2, "width": 4, "activation": "relu", "averages": (1.5, 30.0), "envelopes": (4.0, 50.0)},
-    {"m": 2, "past_outputs": 5, "layers": 2, "width": 3, "activation": "gelu", "averages": (7.0,), "envelopes": (7.0,)},
-    {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "skip": False, "averages": (6.0,), "envelopes": (3.0,)},
-    {"m": 5, "past_outputs": 1, "layers": 2, "width": 4, "activation": "tanh", "averages": (2.0, 25.0)},
-]
 SHAPES += SLOW_SHAPES
-NAMES = ["w_x", "w_y", "b_in", "hidden", "b_hidden", "out", "skip_x", "skip_y", "b_out"]
-
-
-def label(shape):
-    return "-".join(str(value) for value in shape.values())
-
-
-def assert_near(got, expected, *, relative=1e-4, name=""):
-    """Largest difference against the largest value."""
-    assert got.shape == expected.shape, name
-    if got.numel():
-        got, expected = got.detach().double(), expected.detach().double()
-        scale = max(float(expected.abs().max()), 1e-6)
-        worst = float((got - expected).abs().max())
-        assert worst <= relative * scale, f"{name}: {worst:.3g} of {scale:.3g}"
-
-
-def flat_jacobian(weights, function):
-    """d function / d all weights in the order of `trained`, in double precision."""
-    values = tuple(weights[name] for name in NAMES)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda *parts: function(dict(zip(NAMES, parts, strict=True))), values, vectorize=True
-    )
-    return torch.cat([part.flatten(1) for part in jacobian], 1)
 
 
 @pytest.mark.parametrize("zero_state", [True, False])
@@ -127,88 +83,6 @@ def test_feedback_gains(rng, shape):
     assert_near(feedback_gains(model, z), past.grad)
 
 
-def source_of(rng, model, samples=4000, **weights):
-    dry = (0.3 * rng.standard_normal((1, samples))).astype(np.float32)
-    wet = np.tanh(2 * dry + 0.3 * np.roll(dry, 1)).astype(np.float32)
-    options = {"relative_weight": True, "relative_noise": True, **weights}
-    recording = Recording(Pair(dry, wet, 48_000), model.config)
-    return SegmentSource(recording, generator=torch.Generator().manual_seed(5), **options)
-
-
-def streams_of(rng, model, *, batch=6, block=128, samples=4000, relative_weight=True):
-    source = source_of(rng, model, samples)
-    return Streams(
-        source.recording,
-        batch=batch,
-        block=block,
-        relative_weight=relative_weight,
-        generator=source.generator,
-        sample_rate=48_000,
-    )
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {"m": 3, "layers": 1, "width": 4, "activation": "tanh"},
-        {"m": 2, "past_outputs": 5, "layers": 2, "width": 3, "activation": "gelu"},
-        {"m": 4, "past_outputs": 1, "layers": 3, "width": 3, "activation": "relu"},
-        *SLOW_SHAPES,
-    ],
-    ids=label,
-)
-def test_free_run_jacobian(rng, shape):
-    """The one-step Jacobian sent through the model's own feedback is the derivative of the whole run."""
-    model = random_model(6, feedback=0.9, **shape)
-    c, history = model.config, model.history_samples
-    problem = FreeRun(model, streams_of(rng, model))
-    assert problem.rows == problem.segments.target.numel() > 0
-    problem.segments = segments = source_of(rng, model).draw(3, 40, history, sigma=0.0)
-    problem.rows = segments.target.numel()
-    with torch.no_grad():
-        parts, cost = list(problem.parts()), problem.cost()
-    error, jacobian = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-    assert len(error) == len(jacobian) == 120
-
-    x, y = segments.x.double(), segments.y_noisy.double()
-    pasts = x[:, history - c.m + 1 : history], y[:, history - c.taps_y : history]
-    slow = segments.slow_x.double(), segments.slow_y.double()
-    assert bool(slow[0].any()) == bool(c.slow)
-    weight = segments.weight.double()
-
-    def weighted_error(weights):
-        own = plain_run(weights, c, x[:, history:], *pasts, *slow)
-        return ((own - segments.target) * weight).flatten()
-
-    assert_near(error, weighted_error(weights_of(model)), relative=1e-5)
-    assert_near(jacobian, flat_jacobian(weights_of(model), weighted_error), relative=3e-4)
-    assert cost == pytest.approx(float(error.double().square().sum()), rel=1e-5)
-
-
-def test_through_feedback_is_a_recursive_filter():
-    jacobian, gains = np.zeros((2, 6, 3), np.float32), np.zeros((2, 6, 2), np.float32)
-    jacobian[:, 0] = [1, 2, 3]
-    gains[0, :, 0] = 0.5  # dy[n] = 0.5 dy[n-1]
-    gains[1, :, 1] = -1  # dy[n] = -dy[n-2]
-    kernels.through_feedback(jacobian, gains, np.zeros(0, np.float32), 0, np.zeros((2, 6), np.float32))
-    np.testing.assert_allclose(jacobian[0], np.outer(0.5 ** np.arange(6), [1, 2, 3]))
-    np.testing.assert_allclose(jacobian[1], np.outer([1, 0, -1, 0, 1, 0], [1, 2, 3]))
-
-
-def test_through_feedback_of_slow_values():
-    """An impulse in the Jacobian comes back through an average one sample later, through an envelope two."""
-    jacobian, gains = np.zeros((3, 6, 1), np.float32), np.zeros((3, 6, 2), np.float32)  # no taps: average, envelope
-    jacobian[:, 0] = 1
-    gains[0, :, 0] = gains[1:, :, 1] = 1e-3  # so little that what comes back twice does not count
-    y = np.ones((3, 6), np.float32)
-    y[2] = -1  # |y| falls where y rises
-    kernels.through_feedback(jacobian, gains, np.array([0.5, 0.25], np.float32), 1, y)
-    np.testing.assert_allclose(1e3 * jacobian[0, 1:, 0], 0.5 * 0.5 ** np.arange(5), rtol=5e-3)
-    expected = np.concatenate([[0], 0.25 * 0.75 ** np.arange(4)])
-    np.testing.assert_allclose(1e3 * jacobian[1, 1:, 0], expected, rtol=5e-3)
-    np.testing.assert_allclose(1e3 * jacobian[2, 1:, 0], -expected, rtol=5e-3)
-
-
 def test_slow_values_of_a_signal(rng):
     rates = np.array([0.5, 0.01, 0.2], np.float32)
     signal, before = noise(rng, 2, 50).numpy(), noise(rng, 2, 3).numpy()
@@ -266,38 +140,6 @@ def test_windows_as_rows_are_newest_first(rng):
     assert weight[row] == segments.weight[1, 0]
 
 
-def test_a_gauss_newton_step_solves_a_linear_problem(rng):
-    """For a model that is linear in its weights one step nearly ends at the least-squares answer."""
-    dry = (0.3 * rng.standard_normal((1, 20_000))).astype(np.float32)
-    wet = (0.5 * dry - 0.25 * np.roll(dry, 1)).astype(np.float32)
-    wet[0, 0] = 0.5 * dry[0, 0]
-    model = one_pole(0.3, m=2, past_outputs=1)
-    recording = Recording(Pair(dry, wet, 48_000), model.config)
-    source = SegmentSource(
-        recording, relative_weight=False, relative_noise=False, generator=torch.Generator().manual_seed(0)
-    )
-    optimiser = GaussNewton(model)
-    step = optimiser.step(OneStep(model, source, sigma=0.1))
-    assert step.accepted
-    assert step.after < 1e-4 * step.before
-    np.testing.assert_allclose(model.skip_x.detach().numpy(), [0.5, -0.25], atol=2e-3)
-    assert abs(float(model.skip_y.detach()[0])) < 2e-3
-
-
-def test_a_step_that_does_not_help_is_undone(rng):
-    model = random_model(8, m=2, width=3)
-    source = source_of(rng, model)
-    optimiser = GaussNewton(model)
-    problem = OneStep(model, source, sigma=0.01)
-    held = weights_of(model)
-    problem.cost = lambda: float("inf")  # nothing can be better than this
-    step = optimiser.step(problem)
-    assert not step.accepted
-    assert step.after == step.before
-    for name, value in weights_of(model).items():
-        torch.testing.assert_close(value, held[name], rtol=0, atol=0)
-
-
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
 def test_a_blow_up_shows(activation):
     model = one_pole(1.5, activation=activation)
@@ -322,15 +164,6 @@ def test_nan_stays_nan_without_a_skip():
     state = ArState(torch.zeros(1, 2), torch.tensor([[0.0, float("nan")]]), torch.zeros(1, 0), torch.zeros(1, 0))
     out, _ = model(torch.zeros(1, 1, 20), state)
     assert torch.isnan(out[0, 0, 0])
-
-
-def test_the_cost_of_a_blow_up_is_infinite(rng):
-    model = one_pole(1.5)
-    problem = FreeRun(model, streams_of(rng, model, block=1024))
-    with torch.no_grad():
-        assert problem.cost() == float("inf")
-    step = GaussNewton(model).step(problem)
-    assert not step.accepted
 
 
 def test_tanh_is_accurate_to_a_few_ulp():

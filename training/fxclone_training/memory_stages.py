@@ -4,8 +4,9 @@ The model hears a few samples of x and y, and leaky averages of both from two sa
 what follows the level, of |x| and |y| up to more than a second). Averages a factor of two apart are hardly alike, where
 the samples of a long window are nearly copies of each other: so the least-squares problems below are well posed.
 
-1. Start. Behind a filter (`tail_drive.race` found one): units that hear what that filter lets through, at several
-   drives. Else random units. The linear rest by least squares.
+1. Start. A plain gain is judged at once, so that there is something to keep however early the end. Then, behind a
+   filter (`tail_drive.race` found one): units that hear what that filter lets through, at several drives. Else random
+   units. The linear rest by least squares.
 2. Some steps one sample ahead, with noise on the past: the model learns to hear itself.
 3. Free-running to the end: `online_newton` on the model's own outputs, the state carried along streams; steps get
    shorter. The running average of the weights is judged beside the weights, and mostly better.
@@ -43,8 +44,12 @@ LAST_RATE = 0.03
 """The steps' length falls from 1 to this, along a cosine."""
 AVERAGED_STEPS = 20
 LOOK_SHARE = 0.06
-"""Looks at the model may take this share of the time."""
+"""Looks at the model may take this share of the time. A budget in steps has one every `LOOK_STEPS`: repeatable."""
 LOOK_STEPS = 10
+BLOWN_UP = 100.0
+"""A block whose error has so many times the power of the wet sound says that the model howls, and nothing else."""
+HOWLS = 2
+"""So many such blocks in a row, and the best model so far is gone back to."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def train(session: Session, config: ArConfig, start: Start | Ar | None) -> str:
     else:
         session.stage = "start"
         model = _started(session, config, source, start)
-        steps = GaussNewton(model)
+        session.at_work, steps = model, GaussNewton(model)
         for _ in range(ONE_STEPS):
             session.spend()
             steps.step(OneStep(model, source, SIGMA))
@@ -121,22 +126,36 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         stream_s=math.inf,
     )
     power = float(recording.mean_y)
-    newton, average = OnlineNewton(model), model.copy()
+    newton, average = OnlineNewton(model, blown_up=BLOWN_UP * power), model.copy()
     session.at_work = average
-    began, looked, look_s, loss = session.progress, session.seconds, 0.0, math.nan
+    began, looked, look_s, loss, howls = session.progress, session.seconds, 0.0, math.nan, 0
+    by_steps = session.recipe.max_steps is not None
     for step in range(1, 1_000_000):
         session.spend()
         spent = (session.progress - began) / max(1e-9, 1 - began)
         rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
         done = newton.step(FreeRun(model, streams, stride=STRIDE), rate)
+        if not math.isfinite(done.before):
+            howls += 1
+            if howls % HOWLS == 0:
+                best = _best_so_far(session, average)
+                model.load_state_dict(best.state_dict())
+                average.load_state_dict(best.state_dict())
+            continue
+        howls = 0
         loss = done.before if math.isnan(loss) else loss + 0.1 * (done.before - loss)
         _follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
-        if step % LOOK_STEPS == 0 and look_s <= LOOK_SHARE * (session.seconds - looked):
+        if step % LOOK_STEPS == 0 and (by_steps or look_s <= LOOK_SHARE * (session.seconds - looked)):
             looked = session.seconds
-            loss_db = 10 * math.log10(max(loss / power, 1e-20)) if math.isfinite(loss) else math.nan
+            loss_db = 10 * math.log10(max(loss / power, 1e-20))
             session.judge(average, loss_db=loss_db, sigma=0.0)
             session.judge(model, loss_db=loss_db, sigma=0.0)
             look_s = session.seconds - looked
+
+
+def _best_so_far(session: Session, like: Ar) -> Ar:
+    """The best that was judged of this shape; ``like`` itself if none was any good."""
+    return next((kept for _, kept in session.kept if isinstance(kept, Ar) and kept.config == like.config), like)
 
 
 @torch.no_grad()
@@ -155,6 +174,10 @@ def _started(session: Session, config: ArConfig, source: SegmentSource, start: S
         slopes, biases = _behind_a_filter(session, model, start)
         model.w_x.copy_(slopes)
         model.b_in.copy_(biases)
+    x, y = source.recording.x, source.recording.y
+    model.out.zero_()
+    model.skip_x[0] = (x @ y) / x.square().sum().clamp(min=1e-20)
+    session.judge(model, loss_db=math.nan, sigma=SIGMA)
     segments = source.draw(START_PASSAGES, START_SAMPLES, model.history_samples, SIGMA)
     z, target, weight = design(model, segments)
     rows = torch.cat([last_layer(model, z), z, torch.ones(len(z), 1)], 1) * weight[:, None]

@@ -37,10 +37,13 @@ class OnlineNewton:
     ----------
     model : Ar
         Changed in place.
+    blown_up : float
+        Mean squared error above which a problem is not learnt from: the curvature of a model that howls would be all
+        that the average knows for hundreds of steps.
     """
 
-    def __init__(self, model: Ar) -> None:
-        self.model = model
+    def __init__(self, model: Ar, *, blown_up: float = np.inf) -> None:
+        self.model, self.blown_up = model, blown_up
         size = sum(parameter.numel() for parameter in trained(model))
         self.curvature = np.zeros((size, size))
         self.damping = LEAST_DAMPING
@@ -52,11 +55,12 @@ class OnlineNewton:
         parameters = trained(self.model)
         size = len(self.curvature)
         normal, slope, before = np.zeros((size, size), np.float32), np.zeros(size), 0.0
-        for error, jacobian in problem.parts():
-            normal += (jacobian.T @ jacobian).numpy()
-            slope += (jacobian.T @ error).numpy()
-            before += float(error.double().square().sum())
-        if not (np.isfinite(before) and np.isfinite(normal).all()):
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that howls is seen below
+            for error, jacobian in problem.parts():
+                normal += (jacobian.T @ jacobian).numpy()
+                slope += (jacobian.T @ error).numpy()
+                before += float(error.double().square().sum())
+        if not (before <= self.blown_up * problem.rows and np.isfinite(normal).all() and np.isfinite(slope).all()):
             return Step(np.inf, np.inf, False)
         memory = min(MEMORY, self.steps / (self.steps + 1))
         self.curvature = memory * self.curvature + (1 - memory) / problem.rows * normal
