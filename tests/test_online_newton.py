@@ -109,7 +109,7 @@ def test_a_problem_that_is_not_finite_changes_nothing(rng):
 def test_a_howl_that_is_finite_is_not_learnt_from(rng):
     """It grows to 10^11 within the block: a curvature of that size would stop all steps for long."""
     model = one_pole(1.5, m=2, past_outputs=1)
-    newton = OnlineNewton(model, blown_up=100.0)
+    newton = OnlineNewton(model, power=1.0)
     problem = FreeRun(model, streams_of(rng, model, block=64))
     with torch.no_grad():
         assert 1e10 < problem.cost() < np.inf

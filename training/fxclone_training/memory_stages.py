@@ -40,16 +40,17 @@ START_PASSAGES, START_SAMPLES = 128, 512
 START_RIDGE = 1e-5
 ONE_STEPS = 6
 STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
+NOISE, FIRST_LOSS = 0.1, 0.01
+"""On the past outputs that the model hears while it runs freely, relative to its own error: feedback that amplifies this
+costs error before it howls. What the error is before anything is known, relative to the power of the wet sound."""
 LAST_RATE = 0.03
 """The steps' length falls from 1 to this, along a cosine."""
 AVERAGED_STEPS = 20
 LOOK_SHARE = 0.06
 """Looks at the model may take this share of the time. A budget in steps has one every `LOOK_STEPS`: repeatable."""
 LOOK_STEPS = 10
-BLOWN_UP = 100.0
-"""A block whose error has so many times the power of the wet sound says that the model howls, and nothing else."""
 HOWLS = 2
-"""So many such blocks in a row, and the best model so far is gone back to."""
+"""So many blocks in a row that say nothing, and the best model so far is gone back to."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         stream_s=math.inf,
     )
     power = float(recording.mean_y)
-    newton, average = OnlineNewton(model, blown_up=BLOWN_UP * power), model.copy()
+    newton, average = OnlineNewton(model, power=power), model.copy()
     session.at_work = average
     began, looked, look_s, loss, howls = session.progress, session.seconds, 0.0, math.nan, 0
     by_steps = session.recipe.max_steps is not None
@@ -134,7 +135,8 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         session.spend()
         spent = (session.progress - began) / max(1e-9, 1 - began)
         rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
-        done = newton.step(FreeRun(model, streams, stride=STRIDE), rate)
+        sigma = NOISE * math.sqrt(loss if math.isfinite(loss) else FIRST_LOSS * power)
+        done = newton.step(FreeRun(model, streams, stride=STRIDE, sigma=sigma), rate)
         if not math.isfinite(done.before):
             howls += 1
             if howls % HOWLS == 0:

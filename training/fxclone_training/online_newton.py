@@ -5,6 +5,10 @@ normal matrix J^T J changes slowly as the model does, so an average of the last 
 the slope J^T r is that of the new sound only. With steps that get shorter towards the end this is natural gradient
 descent (Amari 1998; Martens, New insights and perspectives on the natural gradient method, 2020), and needs some
 hundred steps where gradient descent needs ten thousand.
+
+A step can go too far in a way that its own sound does not show: the model still says the right thing, but small causes
+have huge effects (its feedback is on the edge), and on the next sound it howls. One look at a curvature of 10^18 would
+end all learning, for the average keeps it. So such a problem is not learnt from, and the step before it is undone.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy import linalg
+from torch import Tensor
 
 from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import Problem, Step, assign, trained
@@ -25,6 +30,8 @@ RIDGE = 1e-9
 PRECISION = 1e-3
 """The error that weights may cause which are off by this share, each on its own, counts as error: with D the diagonal
 of J^T J, PRECISION^2 sum D w^2. So large terms that cancel, and feedback that adds up rounding, have a price."""
+HOWL = 100.0
+"""An error of so many times the power aimed at is no error any more."""
 TRIES = 5
 WORSE = 1.02
 """A step may make the error on its own sound worse by this factor: what it costs here, it may gain elsewhere."""
@@ -37,37 +44,48 @@ class OnlineNewton:
     ----------
     model : Ar
         Changed in place.
-    blown_up : float
-        Mean squared error above which a problem is not learnt from: the curvature of a model that howls would be all
-        that the average knows for hundreds of steps.
+    power : float
+        Mean power of the (weighted) sound that is aimed at: tells a howl, and a model that is about to.
     """
 
-    def __init__(self, model: Ar, *, blown_up: float = np.inf) -> None:
-        self.model, self.blown_up = model, blown_up
+    def __init__(self, model: Ar, *, power: float = np.inf) -> None:
+        self.model, self.power = model, power
         size = sum(parameter.numel() for parameter in trained(model))
         self.curvature = np.zeros((size, size))
         self.damping = LEAST_DAMPING
         self.steps = 0
+        self._before: list[Tensor] | None = None  # the weights before the last step that was kept
 
     @torch.no_grad()
     def step(self, problem: Problem, rate: float) -> Step:
-        """Go ``rate`` (0 to 1) of the way to where the average curvature puts the minimum."""
+        """Go ``rate`` (0 to 1) of the way to where the average curvature puts the minimum.
+
+        Returns
+        -------
+        Step
+            Infinite if the model howls on this sound, or is about to: then the step before this one is undone.
+        """
         parameters = trained(self.model)
         size = len(self.curvature)
         normal, slope, before = np.zeros((size, size), np.float32), np.zeros(size), 0.0
-        with np.errstate(over="ignore", invalid="ignore"):  # a run that howls is seen below
+        with np.errstate(over="ignore", invalid="ignore"):  # a howl is seen below
             for error, jacobian in problem.parts():
                 normal += (jacobian.T @ jacobian).numpy()
                 slope += (jacobian.T @ error).numpy()
                 before += float(error.double().square().sum())
-        if not (before <= self.blown_up * problem.rows and np.isfinite(normal).all() and np.isfinite(slope).all()):
+        held = [parameter.clone() for parameter in parameters]
+        weights = torch.cat([parameter.flatten() for parameter in held]).double().numpy()
+        reach = PRECISION**2 * float(np.diag(normal) @ np.square(weights)) / problem.rows
+        finite = bool(np.isfinite(normal).all() and np.isfinite(slope).all())
+        if not (finite and before <= HOWL * self.power * problem.rows and reach <= self.power):
+            if self._before is not None:
+                assign(parameters, self._before, np.zeros(size))
+                self._before, self.damping = None, min(self.damping * 25, MOST_DAMPING)
             return Step(np.inf, np.inf, False)
         memory = min(MEMORY, self.steps / (self.steps + 1))
         self.curvature = memory * self.curvature + (1 - memory) / problem.rows * normal
         self.steps += 1
-        held = [parameter.clone() for parameter in parameters]
         diagonal = np.diag(self.curvature)
-        weights = torch.cat([parameter.flatten() for parameter in held]).double().numpy()
         pull = slope / problem.rows + PRECISION**2 * diagonal * weights
         damping = self.damping
         for _ in range(TRIES):
@@ -78,7 +96,7 @@ class OnlineNewton:
             after = problem.cost()
             if after <= WORSE * before:
                 problem.accept()
-                self.damping = max(LEAST_DAMPING, damping / 2)
+                self.damping, self._before = max(LEAST_DAMPING, damping / 2), held
                 return Step(before / problem.rows, after / problem.rows, True)
             damping = min(damping * 5, MOST_DAMPING)
         self.damping = damping
