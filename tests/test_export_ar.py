@@ -1,5 +1,7 @@
 """An ``ar`` model as an ONNX file: the same sound in any blocks, standard operators only, never written unproven."""
 
+from dataclasses import asdict
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,6 +18,7 @@ from fxclone_export.graph import IR_VERSION, OPSET
 from fxclone_export.verify import fresh_streams
 from fxclone_export.write import REPLAY_CHUNKS, attach, replay_error, write_clone
 from fxclone_training.ar_export import LONGEST_FOLDED, export_ar
+from fxclone_training.memory_stages import DYNAMICS, PEDAL
 
 RATE = 48_000
 SLOW = tuple(np.geomspace(4, 8640, 8).tolist()), tuple(np.geomspace(53, 62_400, 8).tolist())
@@ -28,7 +31,9 @@ SHAPES = {
     "fold": ({"m": 16, "width": 24, "activation": "relu"}, "RNN"),
     "fold, no inputs before": ({"m": 1, "past_outputs": 5, "width": 4, "activation": "relu"}, "RNN"),
     "fold without skip": ({"m": 8, "width": 12, "activation": "relu", "skip": False}, "RNN"),
-    "scan, one tap": ({"m": 4, "past_outputs": 1, "width": 8}, "Scan"),
+    "fold, tanh, one tap": ({"m": 4, "past_outputs": 1, "width": 8}, "LSTM"),
+    "fold, tanh": ({"m": 16, "width": 24}, "LSTM"),
+    "fold, tanh, without skip": ({"m": 8, "width": 12, "skip": False}, "LSTM"),
     "scan, tanh": ({"m": 32, "layers": 2, "width": 16}, "Scan"),
     "scan, ReLU": ({"m": 8, "layers": 3, "width": 6, "activation": "relu"}, "Scan"),
     "scan, GELU": ({"m": 8, "past_outputs": 20, "layers": 2, "width": 6, "activation": "gelu"}, "Scan"),
@@ -43,9 +48,16 @@ SHAPES = {
         | {"averages": (6.0,), "envelopes": (200.0,)},
         "RNN",
     ),
-    "scan, averages": ({"m": 8, "past_outputs": 1, "width": 8, "averages": (3.0, 70.0)}, "Scan"),
+    "fold, tanh, averages": ({"m": 8, "past_outputs": 1, "width": 8, "averages": (3.0, 70.0)}, "LSTM"),
+    "fold, tanh, envelopes": ({"m": 1, "past_outputs": 1, "width": 8, "envelopes": (30.0, 9.0)}, "LSTM"),
+    "fold, tanh, both": ({"m": 16, "past_outputs": 8, "width": 16, "averages": SLOW[0], "envelopes": SLOW[1]}, "LSTM"),
+    "scan, averages": ({"m": 8, "layers": 2, "past_outputs": 1, "width": 8, "averages": (3.0, 70.0)}, "Scan"),
     "scan, envelopes": ({"m": 4, "layers": 2, "width": 8, "envelopes": (30.0, 9.0)}, "Scan"),
-    "scan, both": ({"m": 16, "past_outputs": 8, "width": 16, "averages": SLOW[0], "envelopes": SLOW[1]}, "Scan"),
+    "scan, both": (
+        {"m": 16, "past_outputs": 8, "layers": 2, "width": 16, "averages": SLOW[0], "envelopes": SLOW[1]},
+        "Scan",
+    ),
+    "scan, a window too long to fold": ({"m": LONGEST_FOLDED - 6, "width": 8}, "Scan"),
     "scan, GELU, both, without skip": (
         {"m": 5, "layers": 2, "width": 6, "activation": "gelu", "skip": False}
         | {"averages": (6.0,), "envelopes": (200.0,)},
@@ -103,19 +115,42 @@ def test_onnxruntime_plays_what_torch_plays(model, rng):
     assert np.abs(own).max() > 0.01
 
 
-@pytest.mark.parametrize("constants", [(3.0, 70.0), SLOW[0]], ids=["short", "long"])
-@pytest.mark.parametrize("fold", [True, False])
-def test_the_fold_and_the_scan_are_the_same_model(rng, fold, constants):
-    model = random_model(6, m=4, past_outputs=3, width=8, activation="relu", averages=constants, envelopes=constants)
-    graph = export_ar(model, fold=fold)
-    folded = fold and max(constants) <= LONGEST_FOLDED  # long averages round too much on the shift
-    assert ("Scan" in peek(graph.SerializeToString()).ops) is not folded
+def clone_of(model, **options):
     silence = SelfTest(np.zeros((1, 1), np.float32), model.run_freely(np.zeros((1, 1), np.float32)))
-    clone = clone_from_bytes(attach(graph, meta(self_test=silence)))
+    return clone_from_bytes(attach(export_ar(model, **options), meta(self_test=silence)))
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("memory", [*PEDAL.values(), *DYNAMICS.values()], ids=repr)
+def test_every_size_of_memory_folds_and_is_the_same_in_both_forms(rng, memory, activation, fold):
+    model = random_model(6, **asdict(memory.config(RATE, activation)))
+    clone = clone_of(model, fold=fold)
+    node = {"relu": "RNN", "tanh": "LSTM"}[activation]
+    assert clone.ops & {"RNN", "LSTM", "Scan"} == {node if fold else "Scan"}
     sound = moderate(rng, 1) + np.float32(0.1)  # an average that is not zero
     clone.prepare(RATE, 8192, 1)
     out, own = run_in_chunks(clone, sound, (64, 501, 8192)), model.run_freely(sound)
+    assert out.shape == own.shape
     assert np.abs(out - own).max() <= 1e-5
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("level", [1e-4, 1e4])
+def test_any_level_is_held(rng, level, activation, fold):
+    """Nothing is offset: rounding is relative to what is carried, and no output is too loud."""
+    shape = {"past_outputs": 3, "averages": (4000.0,), "envelopes": (4000.0,)}
+    model = one_pole(0.9, m=2, activation=activation, **shape)
+    with torch.no_grad():
+        model.skip_y[3], model.skip_y[4] = 0.04, 0.04
+    clone = clone_of(model, fold=fold)
+    sound = np.float32(level) * moderate(rng, 1)
+    clone.prepare(RATE, 8192, 1)
+    out, own = run_in_chunks(clone, sound, (501, 8192)), model.run_freely(sound)
+    assert out.shape == own.shape
+    assert np.abs(own).max() > level
+    assert np.abs(out - own).max() <= 1e-5 * np.abs(own).max()
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -126,8 +161,7 @@ def test_slow_values_alone_are_the_same(rng, kind, activation):
     model = one_pole(0.0, m=1, past_outputs=1, activation=activation, **{kind: constants})
     with torch.no_grad():
         model.skip_x[1], model.skip_y[1] = 0.5, 0.5
-    silence = SelfTest(np.zeros((1, 1), np.float32), model.run_freely(np.zeros((1, 1), np.float32)))
-    clone = clone_from_bytes(attach(export_ar(model), meta(self_test=silence)))
+    clone = clone_of(model)
     sound = moderate(rng, 4) + np.float32(0.1)
     clone.prepare(RATE, 8192, 1)
     out, own = run_in_chunks(clone, sound, (501, 8192)), model.run_freely(sound)
@@ -155,9 +189,7 @@ def test_the_graph_is_standard_and_streams(model):
     seen = peek(graph.SerializeToString())
     assert seen.ops <= ALLOWED_OPS
     recurrent = seen.ops & {"RNN", "LSTM", "GRU", "Scan"}
-    # Averages of the input are a linear recurrence, in an RNN node of its own.
-    expected = {model.recurrence} if model.recurrence else set()
-    assert recurrent == (expected | {"RNN"} if model.config.slow else expected)
+    assert recurrent == ({model.recurrence} if model.recurrence else set())
 
     def domains(part):
         for node in part.node:
@@ -243,14 +275,13 @@ def test_an_unstable_model_is_not_written(activation, rng, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fold_beyond_its_range_is_refused_not_wrong(rng, tmp_path):
-    """The folded delay line holds outputs under 8 only; a louder model must not become a wrong clone."""
-    model = random_model(5, m=3, width=4, activation="relu")
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_loud_model_is_written(activation, rng, tmp_path):
+    model = random_model(5, m=3, width=4, activation=activation)
     with torch.no_grad():
         model.b_out += -30.0
-    with pytest.raises(CloneFileError):
-        write(model, tmp_path / "a.onnx", rng)
-    assert list(tmp_path.iterdir()) == []
+    write(model, tmp_path / "a.onnx", rng)
+    assert load_clone(tmp_path / "a.onnx").ops & {"RNN", "LSTM"}
 
 
 def test_a_graph_of_other_channels_is_not_written(small, rng, tmp_path):
@@ -289,8 +320,8 @@ def test_the_replay_measures_the_difference(small, rng):
     clone = clone_from_bytes(attach(export_ar(small), meta(self_test=silence)))
     sound = moderate(rng, 0.5)
     error, limit = replay_error(clone, lambda dry: small.run_freely(dry) + np.float32(0.01), sound)
-    assert error == pytest.approx(0.01, abs=1e-5)
-    assert limit == 1e-5
+    assert error == pytest.approx(0.1, abs=1e-5)  # ten times its RMS
+    assert limit == 1e-4
     assert replay_error(clone, lambda dry: small.run_freely(dry)[:, 1:], sound)[0] == float("inf")
 
 
