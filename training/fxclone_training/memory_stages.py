@@ -210,5 +210,6 @@ def _behind_a_filter(session: Session, model: Ar, start: Start) -> tuple[torch.T
 
 
 def _spread(span_s: tuple[float, float], count: int, sample_rate: int) -> tuple[float, ...]:
-    """Log-spaced time constants in samples."""
-    return tuple(float(max(1.5, samples)) for samples in np.geomspace(*span_s, count) * sample_rate)
+    """Log-spaced time constants in samples; no two alike at low rates."""
+    shortest, longest = (sample_rate * seconds for seconds in span_s)
+    return tuple(float(samples) for samples in np.geomspace(max(1.5, shortest), longest, count))
