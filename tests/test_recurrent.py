@@ -143,13 +143,48 @@ def test_a_certificate_tells_how_fast_runs_meet(rng):
     assert model.is_sturdy(sound)
 
 
-def test_a_model_that_amplifies_rounding_is_not_sturdy(rng):
-    model = random_recurrent(7, m=1, units=8)
+def chaotic(gain):
+    """With its gates open, or closed for what was, an LSTM is h[n] = tanh(tanh(W h[n-1])): chaos for some W."""
+    model = random_recurrent(7, m=1, units=32, feedback=False)
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        model.w_h.mul_(40)  # chaos
-        model.out.fill_(1.0)
-    sound = (0.3 * rng.standard_normal((1, RATE))).astype(np.float32)
+        model.w_x.mul_(0.01)
+        model.w_h.zero_()
+        model.w_h[:, 96:] = gain * 32**-0.5 * torch.randn(32, 32, generator=generator)
+        model.b.zero_()
+        model.b[:32], model.b[32:64], model.b[64:96] = 10.0, -10.0, 10.0
+    return model
+
+
+def test_a_model_that_amplifies_rounding_is_not_sturdy(rng):
+    sound = (0.3 * rng.standard_normal((1, 4800))).astype(np.float32)
+    assert chaotic(0.5).is_sturdy(sound)
+    assert not chaotic(1.5).is_sturdy(sound)
+    figures = chaotic(1.5).certify(sound, RATE)
+    assert figures["return_ms"] is None
+    assert figures["lyapunov_per_sample"] > 0
+
+
+def test_a_model_of_large_terms_that_cancel_is_not_sturdy(rng):
+    """Two units that are the same, one added and one subtracted: nothing but rounding comes out."""
+    model = random_recurrent(8, m=1, units=2, feedback=False)
+    sound = (0.3 * rng.standard_normal((1, 4800))).astype(np.float32)
+    with torch.no_grad():
+        model.w_h.zero_()
+        for weights in (model.w_x, model.b):
+            weights[1::2] = weights[::2]
+        model.out[:] = torch.tensor([0.5, -0.4])
+        assert model.is_sturdy(sound)
+        model.out[:] = torch.tensor([1e5, -1e5])
+    assert np.abs(model.run_freely(sound)).max() < 5  # the skip path is all that is heard
     assert not model.is_sturdy(sound)
+
+
+def test_a_run_that_is_not_finite_is_not_sturdy():
+    model = random_recurrent(8, m=1, units=2)
+    with torch.no_grad():
+        model.b_out.fill_(float("nan"))
+    assert not model.is_sturdy(np.zeros((1, 480), np.float32))
 
 
 @pytest.mark.parametrize(("shape", "said"), [({"m": 0}, "m is 0"), ({"units": 257}, "units is 257")])
