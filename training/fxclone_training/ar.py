@@ -181,13 +181,15 @@ class Ar(nn.Module):
             zeros(batch, self.config.m - 1), zeros(batch, self.config.taps_y), zeros(batch, slow), zeros(batch, slow)
         )
 
-    def forward(self, x: Tensor, state: ArState) -> tuple[Tensor, ArState]:
+    def forward(self, x: Tensor, state: ArState, noise: Tensor | None = None) -> tuple[Tensor, ArState]:
         """Run freely: past outputs are the model's own.
 
         Parameters
         ----------
         x : Tensor [shape=(batch, 1, samples)]
         state : ArState
+        noise : Tensor [shape=(batch, samples)] or None
+            Added to each output as the model hears it later, not to what it says.
 
         Returns
         -------
@@ -197,10 +199,11 @@ class Ar(nn.Module):
         """
         heard = torch.cat([state.x, x[:, 0]], 1)  # (B, m-1+T)
         slow_x = self.slow_values(x[:, 0], state.slow_x)
-        y, slow_y = self.run(*self.input_part(heard, slow_x), state)
+        u, v = self.input_part(heard, slow_x)
+        y, slow_y = self.run(u, v if noise is None else v + noise, state)
         said = torch.cat([state.y, y], 1)
         tail = said.shape[1] - self.config.taps_y
-        return y[:, None], ArState(
+        return (y if noise is None else y - noise)[:, None], ArState(
             heard[:, heard.shape[1] - self.config.m + 1 :], said[:, tail:], slow_x[:, -1], slow_y
         )
 

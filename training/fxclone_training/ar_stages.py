@@ -93,8 +93,6 @@ def _with_long_memory(session: Session, like: Choice) -> str:
 def uses_gauss_newton(recipe: Recipe) -> bool:
     """Whether the model is small enough for second-order steps (and has the skip path that they start from)."""
     if recipe.optimiser != "auto":
-        if recipe.optimiser == "gauss-newton" and not recipe.skip:
-            raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
         return recipe.optimiser == "gauss-newton"
     config = model_config(recipe, recipe.m or 32, 48_000)
     return recipe.skip and Ar(config).parameter_count <= MAX_PARAMETERS

@@ -102,9 +102,11 @@ class FreeRun:
     streams : Streams
     stride : int
         Only every so many samples is a row of the problem: sound is smooth, and neighbours say nearly the same.
+    sigma : float
+        Standard deviation of noise on the past outputs that the model hears: feedback that amplifies it costs error.
     """
 
-    def __init__(self, model: Ar, streams: Streams, *, stride: int = 1) -> None:
+    def __init__(self, model: Ar, streams: Streams, *, stride: int = 1, sigma: float = 0.0) -> None:
         self.model, self.stride = model, stride
         state = streams.state if streams.state is not None else streams.fresh_states(model)
         x, y, weight, state = streams.next_block(model, state)
@@ -114,6 +116,7 @@ class FreeRun:
         self.segments = Segments(
             torch.cat([led[0], x], 1), torch.cat([led[1], y], 1), y, weight, state.slow_x, state.slow_y
         )
+        self.noise = sigma * torch.randn(y.shape, generator=streams.generator) if sigma else torch.zeros(y.shape)
         self.rows = y.shape[0] * len(range(0, y.shape[1], stride))
         self.streams = streams
 
@@ -122,11 +125,11 @@ class FreeRun:
         samples = self.segments.target.shape[1]
         together = max(1, _CHUNK // samples)
         for start in range(0, len(self.segments.x), together):
-            segments = self.segments.part(start, start + together)
-            own, _ = self._run(segments)
-            heard = torch.cat([segments.y_noisy[:, : self.model.history_samples], own], 1)
+            segments, noise = self.segments.part(start, start + together), self.noise[start : start + together]
+            own, _ = self._run(segments, noise)
+            heard = torch.cat([segments.y_noisy[:, : self.model.history_samples], own + noise], 1)
             z, _, _ = design(self.model, replace(segments, y_noisy=heard))
-            jacobian = self._jacobian(z, own)
+            jacobian = self._jacobian(z, own + noise)
             kept = slice(None, None, self.stride)
             error = (own - segments.target)[:, kept] * segments.weight
             yield error.flatten(), (jacobian * segments.weight[:, :, None]).flatten(0, 1)
@@ -152,7 +155,7 @@ class FreeRun:
 
     def cost(self) -> float:
         """See `Problem`."""
-        own, self._after = self._run(self.segments)
+        own, self._after = self._run(self.segments, self.noise)
         error = (own - self.segments.target)[:, :: self.stride] * self.segments.weight
         return _sum_of_squares(error)
 
@@ -160,9 +163,9 @@ class FreeRun:
         """See `Problem`."""
         self.streams.state = self._after
 
-    def _run(self, segments: Segments) -> tuple[Tensor, ArState]:
+    def _run(self, segments: Segments, noise: Tensor) -> tuple[Tensor, ArState]:
         history = self.model.history_samples
-        own, after = self.model(segments.x[:, None, history:], segments.state(self.model))
+        own, after = self.model(segments.x[:, None, history:], segments.state(self.model), noise)
         return own[:, 0], after
 
 

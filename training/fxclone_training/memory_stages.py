@@ -40,8 +40,8 @@ START_PASSAGES, START_SAMPLES = 128, 512
 START_RIDGE = 1e-5
 ONE_STEPS = 6
 STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
-NOISE, FIRST_LOSS = 0.1, 0.01
-"""On the past outputs that the model hears while it runs freely, relative to its own error: feedback that amplifies this
+NOISE, FIRST_LOSS = 0.05, 0.01
+"""On the past outputs that the model hears while it runs freely, relative to its error: feedback that amplifies this
 costs error before it howls. What the error is before anything is known, relative to the power of the wet sound."""
 LAST_RATE = 0.03
 """The steps' length falls from 1 to this, along a cosine."""

@@ -145,6 +145,16 @@ class Recipe:
         if not isinstance(self.loss, str):
             raise UsageError(f"loss is {self.loss!r}; expected text such as esr or esr+0.1*pre")
         object.__setattr__(self, "loss", str(LossText.parse(self.loss)))
+        if self.optimiser == "gauss-newton" and not self.skip:
+            raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
+        if self.memory == "long" and (given := self._shaped()):
+            raise UsageError(f"memory long has a shape of its own; leave {', '.join(given)} out, or use memory = window")
+
+    def _shaped(self) -> list[str]:
+        """Settings of the window that are not as they come."""
+        usual = {"m": None, "past_outputs": None, "layers": 1, "skip": True, "averages": 0, "envelopes": 0}
+        adam = ["optimiser"] if self.optimiser == "adam" else []
+        return [name for name, value in usual.items() if getattr(self, name) != value] + adam
 
     @property
     def units(self) -> int:
