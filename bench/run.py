@@ -23,7 +23,7 @@ def main() -> int:
         worst = max(worst, subprocess.run([sys.executable, str(HERE / name), *options], check=False).returncode)
     print(
         "\nmore: feedback_noise.py (some ten minutes), accuracy.py, tail.py, pairs.py, plugins.py, capture.py, "
-        "alignment.py, monitor.py,\nlive_engine.py (18 minutes); --write keeps a page in docs/"
+        "contest.py (hours), alignment.py, monitor.py,\nlive_engine.py (18 minutes); --write keeps a page in docs/"
     )
     return worst
 

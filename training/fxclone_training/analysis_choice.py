@@ -263,7 +263,7 @@ def _chosen(found: Analysis, kind: str, family: str, size: str, expected_db: flo
         "dynamics": "because it can remember how loud it was",
         "unknown": "because it learns curve and memory together",
         "moving": "because it is cheap",
-        "pedal": "because it fits the filters and the curve together",
+        "pedal": "because it remembers at many time scales, as the filters of a pedal do",
     }[kind]
     said = f"Chosen: family {family}, size {size}, {why}."
     if kind == "moving" and expected_db is not None:

@@ -82,6 +82,8 @@ def _wants_long_memory(recipe: Recipe) -> bool:
 
 def _with_long_memory(session: Session, like: Choice) -> str:
     recipe, rate = session.recipe, session.training.sample_rate
+    if recipe.loss not in ("esr", "mse"):
+        session.tell("the loss is for what gradients train; this model is trained on plain squared error")
     size = like.size if recipe.size == "auto" else recipe.size
     tiers = memory_stages.PEDAL if like.kind == "pedal" else memory_stages.DYNAMICS
     memory = tiers[size]

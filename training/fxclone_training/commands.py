@@ -130,7 +130,7 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--family",
-                help="ar, recurrent, tail or wavenet.  [default: auto, after a look at the sound]",
+                help="ar, tail (rooms, echoes), recurrent (LSTM), wavenet.  [default: auto, after a look]",
                 rich_help_panel=MODEL,
             ),
         ] = None,
@@ -138,14 +138,16 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--size",
-                help="nano, small, standard or large: less to play, or closer.  [default: fits the sound]",
+                help="nano, small, standard or large: larger is closer, costs more.  [default: fits the sound]",
                 rich_help_panel=MODEL,
             ),
         ] = None,
         memory: Annotated[
             str | None,
             typer.Option(
-                "--memory", help="Of family ar: window, or long.  [default: auto, measured]", rich_help_panel=MODEL
+                "--memory",
+                help="How far ar remembers: window (curves, filters) or long (pedals).  [default: measured]",
+                rich_help_panel=MODEL,
             ),
         ] = None,
         tail_s: Annotated[
@@ -171,7 +173,8 @@ def register(app: typer.Typer) -> None:
             int | None, typer.Option("--layers", help="Hidden layers.  [default: 1]", rich_help_panel=MODEL)
         ] = None,
         width: Annotated[
-            int | None, typer.Option("--width", help="Units in each.  [default: by size]", rich_help_panel=MODEL)
+            int | None,
+            typer.Option("--width", help="Units in each hidden layer.  [default: by size]", rich_help_panel=MODEL),
         ] = None,
         activation: Annotated[
             str | None,

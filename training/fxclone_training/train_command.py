@@ -19,6 +19,7 @@ from fxclone.errors import CloneFileError, FxcloneError
 from fxclone.evaluate import verdict
 from fxclone_training.face import Face
 from fxclone_training.finish import WrittenClone, finish_best
+from fxclone_training.losses_text import LossText
 from fxclone_training.plan import Plan, TrainRequest, make_plan
 from fxclone_training.reference import Material
 from fxclone_training.runs import RunFolder
@@ -40,7 +41,7 @@ def run_training(request: TrainRequest) -> None:
     training, validation, notes = material.training, material.validation, list(material.notes)
     plan, said = stopping_at_noise(plan, material)
     recipe = plan.recipe
-    for note in notes + said:
+    for note in [*notes, *said, *LossText.parse(recipe.loss).advice]:
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     run = plan.run or RunFolder.create(request.runs, plan.reference.name, plan.as_dict())
     began = time.perf_counter()

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from fxclone.errors import UsageError
 from fxclone.pairs import Pair
+from fxclone_training.ar_stages import require_mono
 from fxclone_training.segments import reference_power
 from fxclone_training.session import Session
 from fxclone_training.wavenet import SIZES, STATE, WaveNet, WaveNetConfig
@@ -130,17 +131,13 @@ def train(
     start: WaveNet | None,
     device: torch.device,
     *,
-    config: WaveNetConfig = SIZES["small"],
+    config: WaveNetConfig | None = None,
     descent: Descent | None = None,
 ) -> str:
     """Run the stages; returns why training ended (it ends with the budget: `session.Finished` otherwise)."""
-    descent = descent or Descent()
-    for pair in (session.training, session.validation):
-        if pair.dry.shape[0] != 1 or pair.wet.shape[0] != 1:
-            raise UsageError(
-                f"{pair.name} has {pair.dry.shape[0]} and {pair.wet.shape[0]} channels; family wavenet is mono: "
-                "use --channels mono, or --family tail"
-            )
+    require_mono(session, "wavenet")
+    descent, size = descent or Descent(), session.recipe.size
+    config = config or SIZES["small" if size == "auto" else size]
     if start is None:
         level_in, level_out = (float(sound.std()) for sound in (session.training.dry, session.training.wet))
         model = WaveNet(config, generator=session.generator, level_in=level_in, level_out=level_out).to(device)
