@@ -97,16 +97,18 @@ def random_state(rng: np.random.Generator, model: Ar, batch: int, level=0.4) -> 
     return ArState(x, y, slow_x, slow_y)
 
 
-def plain_run(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None):
+def plain_run(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None, noise=None):
     """Sample by sample in double precision: x (batch, samples), pasts oldest first; differentiable."""
-    return plain_run_and_slow(weights, config, x, past_x, past_y, slow_x, slow_y)[0]
+    return plain_run_and_slow(weights, config, x, past_x, past_y, slow_x, slow_y, noise)[0]
 
 
-def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None):
+def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None, noise=None):
     """`plain_run`, and the averages and envelopes of x and y after it.
 
     At sample n the averages and envelopes of x include x[n]; averages of y end at y[n-1], envelopes of y at y[n-2].
+    Noise (batch, samples) is heard in the outputs, not said.
     """
+    noise = torch.zeros_like(x) if noise is None else noise
     averages, rates = len(config.averages), torch.from_numpy(config.rates()).to(x.dtype)
     of_y = slice(0, config.seen_y - config.taps_y)
     slow_x = x.new_zeros(len(x), config.slow) if slow_x is None else slow_x
@@ -122,11 +124,11 @@ def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None
         window_x = torch.cat([heard[:, n : n + config.m].flip(1), slow_x], 1)
         newest_first = said[len(said) - config.taps_y :][::-1]
         taps = torch.stack(newest_first, 1) if newest_first else x.new_zeros(len(x), 0)
-        said.append(one_step(weights, config, window_x, torch.cat([taps, slow_y[:, of_y]], 1)))
+        said.append(one_step(weights, config, window_x, torch.cat([taps, slow_y[:, of_y]], 1)) + noise[:, n])
         if of_y.stop:
             late = [said[-2].abs()] * len(config.envelopes) if config.envelopes else []
             slow_y = moved(slow_y, [said[-1]] * averages + late)
-    return torch.stack(said[config.taps_y :], 1), slow_x, slow_y
+    return torch.stack(said[config.taps_y :], 1) - noise, slow_x, slow_y
 
 
 def doubled(state: ArState) -> tuple[torch.Tensor, ...]:

@@ -331,11 +331,6 @@ def test_stereo_and_mixed_rates_are_told(curve):
         train(training, Pair(validation.dry, validation.wet, 44_100), Recipe())
 
 
-def test_gauss_newton_needs_the_skip_path(curve):
-    with pytest.raises(UsageError, match="skip"):
-        train(*curve, Recipe(optimiser="gauss-newton", skip=False))
-
-
 def test_devices():
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type == "cpu"

@@ -47,20 +47,20 @@ def train(session: Session, start: None, device: torch.device) -> str:
     if choice.kind in ("room", "stereo"):
         return tail_stages.train(session, None, device, look)
     if found.linear.whole:
-        return _linear(session, device, look)
+        return _linear(session, device, look, choice)
     ended = _with_a_front(session, found, choice)
     if ended and session.best_esr_db <= SOME_COPY_DB:
         return ended
     return ar_stages.train(session, None, device, choice)
 
 
-def _linear(session: Session, device: torch.device, look: LongLinear) -> str:
+def _linear(session: Session, device: torch.device, look: LongLinear, choice: Choice) -> str:
     """A small filter if that does it, else a response."""
     linear_stage(session, largest=SMALL)
     if session.best_esr_db > FULLY_LINEAR_DB and _response_is_better(session):
         session.tell(f"a response of {1e3 * SHORT_S:.0f} ms does it best; family tail")
         return tail_stages.train(session, None, device, look)
-    return ar_stages.train(session, None, device)
+    return ar_stages.train(session, None, device, choice)
 
 
 def _with_a_front(session: Session, found: Analysis, choice: Choice) -> str:

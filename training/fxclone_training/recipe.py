@@ -148,7 +148,9 @@ class Recipe:
         if self.optimiser == "gauss-newton" and not self.skip:
             raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
         if self.memory == "long" and (given := self._shaped()):
-            raise UsageError(f"memory long has a shape of its own; leave {', '.join(given)} out, or use memory = window")
+            raise UsageError(
+                f"memory long has a shape of its own; leave {', '.join(given)} out, or use memory = window"
+            )
 
     def _shaped(self) -> list[str]:
         """Settings of the window that are not as they come."""
