@@ -119,7 +119,7 @@ class _Recursion:
     y[n-K+1], averages and envelopes of y as the model saw them at n, and those of x.
 
     ``R`` is ``seen past``: what the model sees at n of the past is ``past z[n-1]``, z before it bends is ``seen`` times
-    that. An average's own row of R holds what it keeps and nothing else: that number must not be rounded.
+    that. A slow value keeps a part of itself and nothing else adds to that number in R: it must not be rounded.
     """
 
     seen: F64  # (N, P)
@@ -128,6 +128,7 @@ class _Recursion:
     read: F64  # (N,)
     linear: int  # the place of y[n]'s linear part
     magnitudes: slice  # of |y[n-1]|
+    slow: slice  # averages and envelopes
     positive: list[int]  # envelopes
 
     @property
@@ -163,7 +164,7 @@ def _recursion(model: Ar) -> _Recursion:
     W = np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], seen @ averaged[:, columns]], axis=1)
     first = linear + K  # of the slow values
     positive = [*range(first + J, first + slow), *range(first + slow + J, N)]
-    return _Recursion(seen, past, W, read, linear, slice(H, linear), positive)
+    return _Recursion(seen, past, W, read, linear, slice(H, linear), slice(first, N), positive)
 
 
 def _rnn(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
@@ -184,7 +185,7 @@ def _rnn(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
 
 
 def _lstm(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
-    """z as outputs and cells alike; nothing is kept by the forget gates, which are tanh(0)."""
+    """z as outputs and cells alike. Slow values stay, and what is added to them is small: so they are rounded least."""
     z = _recursion(model)
     N = len(z.read)
     hidden, rest = slice(0, model.config.width), slice(model.config.width, None)
@@ -195,6 +196,8 @@ def _lstm(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
     gate_in[rest, -1], cell[rest] = _ONE, step[rest]  # tanh(20) * what it hears
     gate_in[z.magnitudes] = _STEEP * step[z.magnitudes]  # tanh(2^24 y) * y
     gate_out[:, -1] = _ONE
+    forget[z.slow, -1] = _ONE  # elsewhere tanh(0)
+    cell[z.slow, z.slow] -= np.eye(N - z.slow.start)
     R, W, bias = np.split(np.concatenate([gate_in, gate_out, forget, cell]), [N, step.shape[1] - 1], axis=1)
     shape = (1, 1, N)
     before = graph.state(prefix + "z", shape)

@@ -44,17 +44,20 @@ def add_recurrent(graph: StreamingGraph, model: Recurrent, signal: str, *, prefi
     def ordered(gates: np.ndarray) -> np.ndarray:
         return np.concatenate([np.split(gates, 4)[place] for place in _TO_ONNX])
 
+    # A window in each column, oldest first, and a 1 below it, for what is there in silence too.
     heard = graph.with_history(signal, seen - 1, name=prefix + "x")  # (1, seen - 1 + T)
-    batched = graph.op("Unsqueeze", heard, graph.const(np.array([0])))
-    spread = graph.const(np.eye(seen)[:, None], "windows")  # a window in each column, oldest first
-    windows = graph.op("Transpose", graph.op("Conv", batched, spread), perm=[2, 0, 1])  # (T, 1, seen)
+    spread, one = graph.const(np.eye(seen + 1, seen)[:, None], "windows"), np.eye(seen + 1)[-1]
+    windows = graph.op(
+        "Conv", graph.op("Unsqueeze", heard, graph.const(np.array([0]))), spread, graph.const(one, "one")
+    )
+    rows = graph.op("Transpose", windows, perm=[2, 0, 1])  # (T, 1, seen + 1)
     shape = (1, 1, H)
     hidden, h, c = graph.op(
         "LSTM",
-        windows,
-        graph.const(ordered(inputs)[None, :, ::-1], "w_x"),
+        rows,
+        graph.const(np.concatenate([ordered(inputs)[:, ::-1], ordered(bias)[:, None]], axis=1)[None], "w_x"),
         graph.const(ordered(recurrent)[None], "w_h"),
-        graph.const(np.concatenate([ordered(bias), np.zeros(4 * H)])[None], "b"),
+        "",
         "",
         graph.state(prefix + "h", shape),
         graph.state(prefix + "c", shape),
@@ -63,11 +66,8 @@ def add_recurrent(graph: StreamingGraph, model: Recurrent, signal: str, *, prefi
     )
     graph.next_state(prefix + "h", h, shape)
     graph.next_state(prefix + "c", c, shape)
-    said = graph.op(
-        "MatMul", graph.op("Squeeze", hidden, graph.const(np.array([1, 2]))), graph.const(w["out"][:, None], "out")
-    )
     skip = np.zeros(seen)
     skip[:m] = w["skip"]
-    linear = graph.op("Conv", batched, graph.const(skip[None, None, ::-1], "skip"), graph.const(w["b_out"], "b_out"))
-    flat = graph.op("Squeeze", linear, graph.const(np.array([0])))  # (1, T)
-    return str(graph.op("Add", graph.op("Transpose", said, perm=[1, 0]), flat))
+    everything = graph.op("Concat", graph.op("Squeeze", hidden, graph.const(np.array([1]))), rows, axis=2)
+    read = graph.const(np.concatenate([w["out"], skip[::-1], w["b_out"]])[:, None], "read")
+    return str(graph.op("Reshape", graph.op("MatMul", everything, read), graph.const(np.array([1, -1]))))
