@@ -33,8 +33,9 @@ LAST_RATE = 0.01
 AVERAGED_STEPS = 100
 LOOK_STEPS = 50
 LOOK_SHARE = 0.08
-"""Looks at the model may take this share of the time."""
+"""Looks at the model may take this share of the time. A budget in steps has one every `LOOK_STEPS`: repeatable."""
 BLOWN_UP = 1e4
+"""A loss above this is no error any more: the running average is gone back to, and all streams begin anew."""
 FLOOR = 1.0
 """Of the mean power: softer passages weigh little more than one at the mean, for errors are heard in the whole."""
 
@@ -91,6 +92,10 @@ class Passages:
         self.position = self.position + self.block
         return self.x[places], self.y[places]
 
+    def scatter(self) -> None:
+        """All streams go on somewhere else."""
+        self.position = torch.full_like(self.position, len(self.x))
+
     def wet_before(self, samples: int) -> Tensor:
         """What came before the block just given, (streams, samples); silence before the sound."""
         places = self.position[:, None] - self.block + torch.arange(-samples, 0)
@@ -114,9 +119,11 @@ def descend(session: Session, model: Streaming, how: Descent) -> None:
     average, state = model.copy(), model.fresh_state(how.streams)
     optimiser = torch.optim.Adam(model.parameters(), lr=how.learning_rate, betas=BETAS)
     session.at_work = average
-    began, looked, look_s, mean_loss = session.progress, session.seconds, 0.0, math.nan
+    began, looked, look_s, mean_loss = 0.0, session.seconds, 0.0, math.nan
+    by_steps = recipe.max_steps is not None
     for step in range(1, 10**9):
         session.spend()
+        began = session.progress if step == 1 else began  # by steps from here on, if the budget is
         spent = (session.progress - began) / max(1e-9, 1 - began)
         rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
         for group in optimiser.param_groups:
@@ -127,17 +134,20 @@ def descend(session: Session, model: Streaming, how: Descent) -> None:
         said, after = model(x[:, None], state, _noise(how, y.shape, passages.mean_power, session.generator))
         judged = loss.value_and_grad(said[:, 0], y, weight, past)
         past.push(said[:, 0], y)
-        if not math.isfinite(judged.value) or judged.value > BLOWN_UP:
+        optimiser.zero_grad(set_to_none=True)
+        said[:, 0].backward(judged.gradient)  # type: ignore[no-untyped-call]
+        length = float(clip_grad_norm_(model.parameters(), GRADIENT_LIMIT))
+        if not (judged.value <= BLOWN_UP and math.isfinite(length)):
+            _follow(model, average, 1.0)
+            optimiser.state.clear()
+            passages.scatter()
             state = model.fresh_state(how.streams)
             continue
         state = tuple(part.detach() for part in after)
-        optimiser.zero_grad(set_to_none=True)
-        said[:, 0].backward(judged.gradient)  # type: ignore[no-untyped-call]
-        clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
         optimiser.step()
         _follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
         mean_loss = judged.value if math.isnan(mean_loss) else mean_loss + 0.05 * (judged.value - mean_loss)
-        if step % LOOK_STEPS == 0 and look_s <= LOOK_SHARE * (session.seconds - looked):
+        if step % LOOK_STEPS == 0 and (by_steps or look_s <= LOOK_SHARE * (session.seconds - looked)):
             looked = session.seconds
             loss_db = 10 * math.log10(max(mean_loss, 1e-20))
             session.judge(average, loss_db=loss_db, sigma=how.noise)
@@ -161,6 +171,6 @@ def _noise(how: Descent, shape: torch.Size, mean_power: float, generator: torch.
 
 @torch.no_grad()
 def _follow(average: Streaming, model: Streaming, share: float) -> None:
-    """Move the running average towards the weights of the moment."""
+    """Move the running average towards the weights of the moment; all the way with a share of 1."""
     for mean, now in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(now, share)
+        mean.copy_(now) if share == 1 else mean.lerp_(now, share)

@@ -129,10 +129,11 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
     power = float(recording.mean_y)
     newton, average = OnlineNewton(model, power=power), model.copy()
     session.at_work = average
-    began, looked, look_s, loss, howls = session.progress, session.seconds, 0.0, math.nan, 0
+    began, looked, look_s, loss, howls = 0.0, session.seconds, 0.0, math.nan, 0
     by_steps = session.recipe.max_steps is not None
     for step in range(1, 1_000_000):
         session.spend()
+        began = session.progress if step == 1 else began  # by steps from here on, if the budget is
         spent = (session.progress - began) / max(1e-9, 1 - began)
         rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
         sigma = NOISE * math.sqrt(loss if math.isfinite(loss) else FIRST_LOSS * power)
