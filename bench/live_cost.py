@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import _common as common  # first: it sets thread counts
@@ -20,27 +21,60 @@ from fxclone.clone_meta import CloneMeta, SelfTest
 from fxclone.files import write_sound
 from fxclone.render import render_file
 from fxclone.signals import training_sound
-from fxclone_export.graph import Scan, StreamingGraph
+from fxclone_export.graph import StreamingGraph
 from fxclone_export.write import write_clone
+from fxclone_training import memory_stages, recurrent, wavenet
 from fxclone_training.ar import Ar, ArConfig
-from fxclone_training.ar_export import export_ar
+from fxclone_training.family import Model
+from fxclone_training.recurrent import RecurrentConfig
 from fxclone_training.trainer import use_threads
+from fxclone_training.wavenet import WaveNetConfig
 
 SAMPLE_RATE = 48_000
 BLOCKS = (32, 64, 128, 1024)
 HEAVY_WEIGHTS = 50_000
 """Models above this are timed over less sound."""
+ENGINES = ("Scan", "RNN", "LSTM", "Conv")
+"""What does most of the work: the first of these that a graph has."""
 
-SHAPES: dict[str, ArConfig] = {
-    "memoryless, 16 tanh": ArConfig(1, 0, 1, 16, "tanh"),
-    "ar m=4, 16 relu (RNN)": ArConfig(4, None, 1, 16, "relu"),
-    "ar m=16, 16 relu (RNN)": ArConfig(16, None, 1, 16, "relu"),
-    "ar m=32, 16 relu (RNN)": ArConfig(32, None, 1, 16, "relu"),
-    "ar m=4, 16 tanh (Scan)": ArConfig(4, None, 1, 16, "tanh"),
-    "ar m=16, 16 tanh (Scan)": ArConfig(16, None, 1, 16, "tanh"),
-    "ar m=32, 16 tanh (Scan)": ArConfig(32, None, 1, 16, "tanh"),
-    "seed m=128, 6 x 256 gelu": ArConfig(128, None, 6, 256, "gelu", skip=False),
-}
+Shape = ArConfig | RecurrentConfig | WaveNetConfig
+
+
+def _shapes() -> dict[str, Shape]:
+    """Every size of every family, and what is worth knowing beside them."""
+    out: dict[str, Shape] = {}
+    for kind, sizes in (("pedal", memory_stages.PEDAL), ("dynamics", memory_stages.DYNAMICS)):
+        for size, memory in sizes.items():
+            for activation in ("tanh", "relu"):
+                out[f"ar memory, {kind}, {size}, {activation}"] = memory.config(SAMPLE_RATE, activation)
+        two = replace(sizes["standard"].config(SAMPLE_RATE, "tanh"), layers=2)
+        out[f"ar memory, {kind}, 2 x 16 tanh"] = two
+    out["ar without memory, 16 tanh"] = ArConfig(1, 0, 1, 16, "tanh")
+    for m in (4, 16, 32):
+        for activation in ("tanh", "relu"):
+            out[f"ar window, m={m}, 16 {activation}"] = ArConfig(m, None, 1, 16, activation)
+    out["ar window, m=32, 2 x 32 tanh"] = ArConfig(32, None, 2, 32, "tanh")
+    out |= {f"recurrent, {size}": config for size, config in recurrent.SIZES.items()}
+    out |= {f"wavenet, {size}": config for size, config in wavenet.SIZES.items()}
+    out["seed, m=128, 6 x 256 gelu"] = ArConfig(128, None, 6, 256, "gelu", skip=False)
+    return out
+
+
+SHAPES = _shapes()
+
+
+def untrained(shape: Shape, seed: int) -> Model:
+    """A model with random weights."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(shape, RecurrentConfig):
+        return recurrent.Recurrent(shape, generator=generator)
+    if isinstance(shape, WaveNetConfig):
+        return wavenet.WaveNet(shape, generator=generator)
+    model = Ar(shape, generator=generator)
+    with torch.no_grad():  # small ones, so that it is stable
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    return model
 
 
 def clone_of(name: str, graph: onnx.ModelProto, model: Callable[[Audio], Audio], weights: int, path: Path) -> Clone:
@@ -50,15 +84,6 @@ def clone_of(name: str, graph: onnx.ModelProto, model: Callable[[Audio], Audio],
     return write_clone(
         graph, meta, path, model=model, replay_sound=training_sound(0.5, SAMPLE_RATE, seed=9), force=True
     )
-
-
-def untrained(config: ArConfig, seed: int) -> Ar:
-    """A model with small random weights, so that it is stable."""
-    model = Ar(config, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(0.5)
-    return model
 
 
 def bare_call() -> onnx.ModelProto:
@@ -71,26 +96,30 @@ def bare_call() -> onnx.ModelProto:
 def empty_scan() -> onnx.ModelProto:
     """A loop over samples that hands each on: what onnxruntime's Scan costs before any work is done in it."""
     graph = StreamingGraph()
-    body = Scan(["last", "x"])
-    body.outputs = [body.op("Identity", "last"), body.op("Reshape", "x", graph.const(np.array([1, 1])))]
-    (stacked,) = graph.scan({"last": (1, 1)}, [(graph.op("Transpose", "audio", perm=[1, 0]), 1)], body, [1])
-    rows = graph.op("Squeeze", stacked, graph.const(np.array([1])))  # (T, 1, 1) -> (T, 1)
-    graph.output(graph.op("Transpose", rows, perm=[1, 0]))
+    rows = str(graph.op("Transpose", "audio", perm=[1, 0]))
+    last, stacked = graph.repeat(
+        [(graph.state("last", (1,)), (1,))],
+        [(rows, (1,))],
+        lambda names: [graph.op("Identity", names[0]), graph.op("Identity", names[1])],
+        [(1,)],
+    )
+    graph.next_state("last", last, (1,))
+    graph.output(graph.op("Transpose", stacked, perm=[1, 0]))
     return graph.model()
 
 
-def make_clones(shapes: dict[str, ArConfig], seed: int, folder: Path) -> dict[str, Clone]:
+def make_clones(shapes: dict[str, Shape], seed: int, folder: Path) -> dict[str, Clone]:
     """Every shape as a clone file, and two that show what is overhead."""
     overhead = {"nothing (the call alone)": bare_call(), "nothing, in a Scan": empty_scan()}
     clones = {
         name: clone_of(name, graph, lambda x: x, 0, folder / f"overhead-{place}.onnx")
         for place, (name, graph) in enumerate(overhead.items())
     }
-    for name, config in shapes.items():
-        model = untrained(config, seed)
+    for name, shape in shapes.items():
+        model = untrained(shape, seed)
         path = folder / f"{len(clones)}.onnx"
-        weights = model.parameter_count
-        clones[name] = clone_of(name, export_ar(model), lambda x, m=model: m.run_freely(x), weights, path)
+        graph = next(iter(model.graphs(1.0)))
+        clones[name] = clone_of(name, graph, model.run_freely, model.parameter_count, path)
     return clones
 
 
@@ -98,12 +127,12 @@ def main() -> None:
     ask = common.parser(__doc__.splitlines()[0], document="bench_live_cost.md")
     ask.add_argument("--seconds", type=float, default=4.0, help="sound for each block size and round")
     ask.add_argument("--rounds", type=int, default=5)
-    ask.add_argument("--render-seconds", type=float, default=60.0, help="length of the file to render")
+    ask.add_argument("--render-seconds", type=float, default=30.0, help="length of the file to render")
     ask.add_argument("--no-heavy", action="store_true", help="leave out the seed's shape")
     options = ask.parse_args()
     use_threads(1)
     here = common.machine("onnxruntime", "onnx", "torch")
-    shapes = {name: config for name, config in SHAPES.items() if not (options.no_heavy and name.startswith("seed"))}
+    shapes = {name: shape for name, shape in SHAPES.items() if not (options.no_heavy and name.startswith("seed"))}
     yardstick = common.Yardstick()
     yardstick.measure(20)
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +140,8 @@ def main() -> None:
         live = [live_row(name, clone, options, yardstick) for name, clone in clones.items()]
         offline = [render_row(name, clone, options, Path(folder)) for name, clone in clones.items()]
     matmul_ms = yardstick.seconds * 1e3
-    head = ["model", "weights", *(f"{block}" for block in BLOCKS), "x real time", "matmuls / s", "p99.9 ms", "worst ms"]
+    head = ["model", "runs in", "weights", *(f"{block}" for block in BLOCKS), "% of a core", "matmuls / s", "p99.9 ms"]
+    head += ["worst ms"]
     rows = [finish_row(row, yardstick.seconds) for row in live]
     budget = 64 / SAMPLE_RATE * 1e3
     page = f"""# What a clone costs while it plays
@@ -128,11 +158,15 @@ and round, {options.rounds} rounds (above {HEAVY_WEIGHTS} weights: a tenth of it
 
 - {", ".join(map(str, BLOCKS))}: microseconds a sample at that block size (of the median block).
   Real time at {SAMPLE_RATE} Hz is {1e6 / SAMPLE_RATE:.1f}.
-- The other columns are at 64-sample blocks, whose budget is {budget:.2f} ms. Matmuls / s: the cost of one second of
-  sound in the yardstick, 256 x 256 float32 matrix products in numpy ({matmul_ms:.3f} ms each, timed between the rounds
-  of this run). Compare runs and machines by this column, not by microseconds.
+- The other columns are at 64-sample blocks, whose budget is {budget:.2f} ms. % of a core: while playing.
+- Matmuls / s: the cost of one second of sound in the yardstick, 256 x 256 float32 matrix products in numpy
+  ({matmul_ms:.3f} ms each, timed between the rounds of this run). Compare runs and machines by this column, not by
+  microseconds.
 - p99.9 and worst: over the blocks of all rounds. This machine is shared: a worst block that "nothing" has too is the
   machine's, not the model's.
+
+- Runs in: what does most of the work. `ar memory` are the sizes that `fxclone train --family ar` makes of what is like
+  a pedal, or follows the level (`--size`); `ar window` what it makes of effects that remember a few samples.
 
 {common.table(head, rows)}
 
@@ -145,24 +179,25 @@ and round, {options.rounds} rounds (above {HEAVY_WEIGHTS} weights: a tenth of it
     common.publish(page, "bench_live_cost.md", write=options.write)
 
 
-def live_row(name: str, clone: Clone, options, yardstick: common.Yardstick) -> tuple[str, int, list[common.Timing]]:
+def live_row(name: str, clone: Clone, options, yardstick: common.Yardstick) -> tuple[str, Clone, list[common.Timing]]:
     """Time one clone at every block size."""
     heavy = clone.meta.parameters > HEAVY_WEIGHTS
     dry = training_sound(options.seconds / (10 if heavy else 1), SAMPLE_RATE, seed=options.seed + 1)
     rounds = max(2, options.rounds // 2) if heavy else options.rounds
     timings = [common.time_blocks(clone, dry, block, rounds, yardstick) for block in BLOCKS]
-    return name, clone.meta.parameters, timings
+    return name, clone, timings
 
 
-def finish_row(row: tuple[str, int, list[common.Timing]], yardstick_s: float) -> list[str]:
+def finish_row(row: tuple[str, Clone, list[common.Timing]], yardstick_s: float) -> list[str]:
     """Figures to text."""
-    name, weights, timings = row
+    name, clone, timings = row
     at_64 = timings[BLOCKS.index(64)]
     return [
         name,
-        f"{weights:,}",
+        next((engine for engine in ENGINES if engine in clone.ops), "-"),
+        f"{clone.meta.parameters:,}",
         *(f"{timing.us_per_sample:.2f}" for timing in timings),
-        f"{1e6 / SAMPLE_RATE / at_64.us_per_sample:.1f}",
+        f"{1e-4 * at_64.us_per_sample * SAMPLE_RATE:.1f}",
         f"{at_64.us_per_sample * 1e-6 * SAMPLE_RATE / yardstick_s:.1f}",
         f"{at_64.percentile_ms(99.9):.3f}",
         f"{at_64.percentile_ms(100):.3f}",

@@ -83,7 +83,7 @@ def untrained_clone(folder: Path, seed: int) -> Path:
     """The shape that a preset trains, with small random weights: cost depends on the shape alone."""
     from live_cost import SHAPES, make_clones
 
-    name = "ar m=16, 16 relu (RNN)"
+    name = "ar window, m=16, 16 relu"
     make_clones({name: SHAPES[name]}, seed, folder)
     (path,) = [path for path in folder.glob("*.onnx") if not path.name.startswith("overhead")]
     return path

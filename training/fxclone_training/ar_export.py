@@ -232,7 +232,7 @@ def _scan(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
     H, S, y_place = c.width, N - c.width, z.linear - c.width
     R = (z.seen @ z.past[:, H:]).T
     rows = graph.op("Squeeze", heard, graph.const(np.array([1])))
-    u = str(graph.op("MatMul", rows, graph.const(z.W[:H].T, "u")))
+    u = str(graph.op("MatMul", rows, graph.const(z.W[:H].T, "u"))) if c.slow else graph.slice(rows, 0, H, 1)
     v = str(graph.op("MatMul", rows, graph.const(z.W[H:].T, "v")))
     before = graph.state(prefix + "z", (1, S))
     activation = _ONNX_ACTIVATION[c.activation]
