@@ -4,11 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from train_runs import CommandLine, log_of, one_object, refused, train_passthrough, weights_in
 
 from fxclone.clone import load_clone
 from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.memory_stages import DYNAMICS
+from fxclone_training.recurrent import Recurrent, RecurrentConfig
 from fxclone_training.runs import RunFolder
+from fxclone_training.tail import Tail
+from fxclone_training.wavenet import WaveNet, WaveNetConfig
 
 
 @pytest.fixture
@@ -44,12 +49,12 @@ def test_resume_never_makes_the_kept_weights_worse(fxclone_, tmp_path):
     assert before.keys() == after.keys()
 
 
-def made_run(base, name="tanh-run", *, weights=None, config=None):
+def made_run(base, name="tanh-run", *, weights=None, config=None, model=None, **more):
     """A run folder as an interrupted training would leave it."""
     facts = {"effect": "tanh", "recipe": {"seconds": 5.0}, "sample_rate": 48_000, "dry": [], "only_dry": False,
              "output": "tanh.onnx"}  # fmt: skip
-    run = RunFolder.create(base / "runs", name, facts)
-    run.save_weights(Ar(ArConfig(m=2, width=2)), -10.0)
+    run = RunFolder.create(base / "runs", name, facts | more)
+    run.save_weights(model or Ar(ArConfig(m=2, width=2)), -10.0)
     if weights is not None:
         (run.path / "best.safetensors").write_bytes(weights((run.path / "best.safetensors").read_bytes()))
     if config is not None:
@@ -101,3 +106,45 @@ def test_resume_with_a_smaller_window(fxclone_, tmp_path):
     code, _, err = fxclone_("train", "--resume", "last", "--m", 1, "--max-steps", 2, "-o", "b.onnx")
     assert code in (0, 2), err
     assert "Traceback" not in err
+
+
+def begun(family):
+    """A small model of a family, as the first look at a training would have kept it."""
+    generator = torch.Generator().manual_seed(0)
+    if family == "ar":
+        return Ar(ArConfig(m=2, width=3), generator=generator)
+    if family == "ar with long memory":
+        model = Ar(DYNAMICS["nano"].config(16_000, "tanh"), generator=generator)
+        with torch.no_grad():
+            model.w_y.zero_()  # stable, whatever comes
+        return model
+    if family == "recurrent":
+        return Recurrent(RecurrentConfig(4, 3), generator=generator)
+    if family == "tail":
+        return Tail(np.ones((1, 1, 4), np.float32) / 4)
+    return WaveNet(WaveNetConfig(channels=3, dilations=(1, 3), skip=2), generator=generator)
+
+
+@pytest.mark.parametrize("family", ["ar", "ar with long memory", "recurrent", "tail", "wavenet"])
+def test_every_family_is_gone_on_with(fxclone_, tmp_path, family):
+    """Whatever the recipe says of families: the run's model is what is trained on."""
+    model = begun(family)
+    recipe = {"seconds": 60.0, "max_steps": 8, "sound_s": 3, "validation_s": 1}
+    run = made_run(tmp_path, model=model, recipe=recipe, sample_rate=16_000, effect="tanh(drive=2)")
+    code, out, err = fxclone_("train", "--resume", "last", "--threads", 1, "--json")
+    assert code == 0, err
+    facts = one_object(out)
+    assert facts["family"] == model.family
+    rows = log_of(run)
+    assert rows[0]["stage"] == "resumed"
+    assert facts["esr_db"] <= float(rows[0]["esr_db"]) + 0.1
+    clone = load_clone(tmp_path / "tanh.onnx")
+    assert clone.meta.family == model.family
+    if family != "tail":  # which measures its length anew
+        assert RunFolder(run).load_weights().stored()[0] == model.stored()[0]
+
+
+@pytest.mark.parametrize("words", [("--size", "small"), ("--memory", "long"), ("--family", "ar"), ("--width", 3)])
+def test_the_shape_is_that_of_the_run(fxclone_, tmp_path, words):
+    made_run(tmp_path)
+    refused(fxclone_("train", "--resume", "last", *words), f"leave {words[0]} out")
