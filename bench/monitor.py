@@ -145,10 +145,10 @@ def hours_section(hours: list[monitor_hours.Hour], train_s: float) -> str:
 
 The clone that `fxclone train --preset NAME --seconds {train_s:g}` gives (120 for one that did not come out stable), in
 the engine of `fxclone play`, faster than real time in blocks of {monitor_hours.BLOCK}: the same varied playing for all,
-from 0 to -60 dBFS, with pauses. The first and the last minute are the same sound; drift is how much louder the last came
-out. ESR is what so short a training came to beside whatever else the machine did: how stable a clone is, is the question
-here, not how close. One with fewer minutes has yet to play the rest of its hour: `bench/monitor.py --hours FOLDER
---only-hours` goes on. The large original designs (seed-...) come last, and play only if they are quicker than
+from 0 to -60 dBFS, with pauses. The first and the last minute are the same sound; drift is how much louder the last
+came out. ESR is what so short a training came to beside whatever else the machine did: how stable a clone is, is the
+question here, not how close. One with fewer minutes has yet to play the rest of its hour: `bench/monitor.py --hours
+FOLDER --only-hours` goes on. The large original designs (seed-...) come last, and play only if they are quicker than
 {monitor_hours.SLOWEST:g} x real time (see bench_live_cost.md).
 {len(played)} clones, {together_h:.1f} hours: {trips} trips, and drift of at most {drift:.4f} dB.
 
