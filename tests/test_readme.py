@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-BLOCK = re.compile(r"(?:^<!--(?P<comment>.*?)-->\n)?^```bash\n(?P<lines>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^<!--(?P<comment>(?:(?!-->).)*)-->\n)?^```bash\n(?P<lines>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
 NOT_RUN = "not run by the tests:"
 
@@ -30,7 +30,9 @@ def commands(text: str) -> list[str]:
 
 
 def test_blocks_are_found_and_marked_ones_left_out() -> None:
-    text = "```bash\none \\\n  more\n# no\ntwo\n```\n\n<!-- not run by the tests: slow -->\n```bash\nthree\n```\n"
+    block = "```bash\n{}\n```\n\n"
+    text = "<!-- a mark -->\n\n" + block.format("one \\\n  more\n# no\ntwo")
+    text += "<!-- a mark -->\n\n<!-- not run by the tests: slow -->\n" + block.format("three")
     assert commands(text) == ["one    more", "two"]
 
 
