@@ -70,7 +70,7 @@ def pedal_session():
 
 @pytest.fixture(scope="module")
 def compressor_session():
-    session = session_on(compressor, seconds=16, max_steps=80)
+    session = session_on(compressor, seconds=16, max_steps=130)
     trained(session, DYNAMICS["nano"].config(RATE, "tanh"), None)
     return session
 
