@@ -241,6 +241,8 @@ def survives_rounding(model: Stateful, dry: Audio) -> bool:
         state = tuple(disturbed(part) for part in state)
         parts.append(y[0])
     out = model.run_freely(dry)
+    if not np.isfinite(out).all():
+        return False
     return difference(out, torch.cat(parts, 1).numpy()) <= STURDY * max(1.0, float(np.abs(out).max()))
 
 
@@ -254,6 +256,8 @@ def is_sturdy(model: Ar, dry: Audio) -> bool:
     x, fresh = torch.tensor(dry), model.fresh_state(1)
     u, v = model.input_part(torch.cat([fresh.x, x], 1), model.slow_values(x, fresh.slow_x))
     one, _ = model.run(u, v, fresh)
+    if not bool(torch.isfinite(one).all()):
+        return False
     noise, generator = torch.zeros_like(v), torch.Generator().manual_seed(0)
     for now, z in windows_of_run(model, x, one):
         random = torch.rand(len(z), generator=generator) * 2 - 1
