@@ -61,6 +61,8 @@ def _shapes() -> dict[str, Shape]:
 
 
 SHAPES = _shapes()
+Row = tuple[str, Clone, list[common.Timing]]
+"""Name, clone, and a timing for each block size."""
 
 
 def untrained(shape: Shape, seed: int) -> Model:
@@ -137,7 +139,7 @@ def main() -> None:
     yardstick.measure(20)
     with tempfile.TemporaryDirectory() as folder:
         clones = make_clones(shapes, options.seed, Path(folder))
-        live = [live_row(name, clone, options, yardstick) for name, clone in clones.items()]
+        live = live_rows(clones, options, yardstick)
         offline = [render_row(name, clone, options, Path(folder)) for name, clone in clones.items()]
     matmul_ms = yardstick.seconds * 1e3
     head = ["model", "runs in", "weights", *(f"{block}" for block in BLOCKS), "% of a core", "matmuls / s", "p99.9 ms"]
@@ -179,13 +181,21 @@ and round, {options.rounds} rounds (above {HEAVY_WEIGHTS} weights: a tenth of it
     common.publish(page, "bench_live_cost.md", write=options.write)
 
 
-def live_row(name: str, clone: Clone, options, yardstick: common.Yardstick) -> tuple[str, Clone, list[common.Timing]]:
-    """Time one clone at every block size."""
-    heavy = clone.meta.parameters > HEAVY_WEIGHTS
-    dry = training_sound(options.seconds / (10 if heavy else 1), SAMPLE_RATE, seed=options.seed + 1)
-    rounds = max(2, options.rounds // 2) if heavy else options.rounds
-    timings = [common.time_blocks(clone, dry, block, rounds, yardstick) for block in BLOCKS]
-    return name, clone, timings
+def live_rows(clones: dict[str, Clone], options, yardstick: common.Yardstick) -> list[Row]:
+    """Time every clone at every block size: a round of all, then the next, so that a busy minute hits one round."""
+    times: dict[tuple[str, int], list[np.ndarray]] = {(name, block): [] for name in clones for block in BLOCKS}
+    for turn in range(options.rounds):
+        for name, clone in clones.items():
+            heavy = clone.meta.parameters > HEAVY_WEIGHTS
+            if heavy and turn >= max(2, options.rounds // 2):
+                continue
+            dry = training_sound(options.seconds / (10 if heavy else 1), SAMPLE_RATE, seed=options.seed + 1)
+            for block in BLOCKS:
+                times[name, block].append(common.time_blocks(clone, dry, block, 1, yardstick).times)
+    return [
+        (name, clone, [common.Timing(block, np.concatenate(times[name, block])) for block in BLOCKS])
+        for name, clone in clones.items()
+    ]
 
 
 def quietest_us(timing: common.Timing) -> float:
@@ -193,7 +203,7 @@ def quietest_us(timing: common.Timing) -> float:
     return float(np.median(timing.times, axis=1).min()) / timing.block * 1e6
 
 
-def finish_row(row: tuple[str, Clone, list[common.Timing]], yardstick_s: float) -> list[str]:
+def finish_row(row: Row, yardstick_s: float) -> list[str]:
     """Figures to text."""
     name, clone, timings = row
     at_64 = timings[BLOCKS.index(64)]
