@@ -22,8 +22,9 @@ from fxclone.stability.monitor import StabilityMonitor
 from fxclone_realtime.engine import Engine, SoundPath
 from fxclone_realtime.face import live_text
 from fxclone_realtime.options import PlayOptions
-from fxclone_realtime.player import Session, channel_notes
+from fxclone_realtime.player import Session
 from fxclone_realtime.recorder import Recorder
+from fxclone_realtime.rig import channel_notes
 
 
 @pytest.fixture(scope="module")

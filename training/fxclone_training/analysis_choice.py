@@ -23,6 +23,7 @@ FAMILIES_FOR = {
     "curve": ("ar",),
     "curve and response": ("tail",),
     "pedal": ("ar",),
+    "pedal and cabinet": ("tail",),
     "dynamics": ("ar",),
     "unknown": ("ar",),
     "moving": ("ar",),
@@ -39,6 +40,9 @@ FILTER_DB = -50.0
 WORTH_DB = 6.0
 """A response has a thousand weights: it must be this much better than a curve alone."""
 DRIVEN_WORTH_DB = 3.0
+DRIVEN_DB = -24.0
+"""Filters around a curve that explain this much at first sight are all there is to it: long responses then do better
+than feedback, for there may be a cabinet behind the curve. (A Tube Screamer stands at -22 dB, and wants the feedback.)"""
 BOTH_DB = -12.0
 """A gain that follows the level has much to do with an effect where it leaves no more than this."""
 STEADY_DB = -100.0
@@ -121,7 +125,7 @@ def kind_of(found: Analysis) -> str:
     if curves.curve_then_response_db <= min(CURVE_DB, curves.curve_db - WORTH_DB):
         return "curve and response"
     if curves.driven_db is not None and curves.driven_db <= min(SOME_COPY_DB, curves.curve_db - DRIVEN_WORTH_DB):
-        return "pedal"
+        return "pedal and cabinet" if curves.driven_db <= DRIVEN_DB else "pedal"
     return "unknown"
 
 
@@ -170,7 +174,7 @@ def _like(found: Analysis, kind: str) -> str:
         return "This sounds like a plain distortion: a curve that bends loud sound, no filter, no memory."
     if kind == "curve and response":
         return "This sounds like a distortion with a filter or a cabinet behind it."
-    if kind == "pedal" and found.curves:
+    if kind in ("pedal", "pedal and cabinet") and found.curves:
         cutoff = f"a high-pass of {found.curves.cutoff_hz:.0f} Hz" if found.curves.cutoff_hz else "no filter"
         return (
             f"This sounds like an overdrive or distortion pedal: a curve behind {cutoff}, another filter after it, and "
@@ -263,6 +267,7 @@ def _chosen(found: Analysis, kind: str, family: str, size: str, expected_db: flo
         "dynamics": "because it can remember how loud it was",
         "unknown": "because it learns curve and memory together",
         "moving": "because it is cheap",
+        "pedal and cabinet": "because filters around a curve are all there is to it, and a cabinet's response fits too",
         "pedal": "because it remembers at many time scales, as the filters of a pedal do",
     }[kind]
     said = f"Chosen: family {family}, size {size}, {why}."

@@ -20,7 +20,7 @@ FREE_RUNNING_RATE = 5e-4
 """After Gauss-Newton the model is close: a small rate refines it, a large one would start over."""
 
 
-LONG_MEMORY_FOR = ("pedal", "dynamics", "unknown", "moving")
+LONG_MEMORY_FOR = ("pedal", "pedal and cabinet", "dynamics", "unknown", "moving")
 """Kinds of effect (`analysis_choice.kind_of`) that a window of some samples cannot follow."""
 
 
@@ -85,7 +85,7 @@ def _with_long_memory(session: Session, like: Choice) -> str:
     if recipe.loss not in ("esr", "mse"):
         session.tell("the loss is for what gradients train; this model is trained on plain squared error")
     size = like.size if recipe.size == "auto" else recipe.size
-    tiers = memory_stages.PEDAL if like.kind == "pedal" else memory_stages.DYNAMICS
+    tiers = memory_stages.PEDAL if like.kind.startswith("pedal") else memory_stages.DYNAMICS
     memory = tiers[size]
     memory = replace(memory, width=recipe.width or memory.width)
     config = memory.config(rate, "tanh" if recipe.activation == "auto" else recipe.activation)

@@ -16,7 +16,7 @@ from fxclone_training.analysis_time import by_listening
 from fxclone_training.grow import linear_stage
 from fxclone_training.session import Session
 from fxclone_training.tail import Tail
-from fxclone_training.tail_drive import Start, train_driven
+from fxclone_training.tail_drive import train_driven
 from fxclone_training.tail_identify import identify
 from fxclone_training.tail_length import SHORT_S, LongLinear
 
@@ -48,7 +48,7 @@ def train(session: Session, start: None, device: torch.device) -> str:
         return tail_stages.train(session, None, device, look)
     if found.linear.whole:
         return _linear(session, device, look, choice)
-    ended = _with_a_front(session, found, choice)
+    ended = _with_a_front(session, choice)
     if ended and session.best_esr_db <= SOME_COPY_DB:
         return ended
     return ar_stages.train(session, None, device, choice)
@@ -63,16 +63,13 @@ def _linear(session: Session, device: torch.device, look: LongLinear, choice: Ch
     return ar_stages.train(session, None, device, choice)
 
 
-def _with_a_front(session: Session, found: Analysis, choice: Choice) -> str:
-    """Family ``tail`` with a curve before it, or filters and a curve; nothing if that is not what was chosen."""
-    if choice.family != "tail" or found.curves is None:
-        return ""
+def _with_a_front(session: Session, choice: Choice) -> str:
+    """Family ``tail`` with a curve before it, or filters and a curve; nothing if that is not what fits."""
     if choice.kind == "curve and response":
         return tail_stages.front_and_tail(session, round(SHORT_S * session.training.sample_rate))
-    curves = found.curves
-    if curves.driven_db is None or curves.cutoff_hz is None or curves.drive is None:
+    if choice.kind != "pedal and cabinet" or choice.driven is None:
         return ""
-    return train_driven(session, Start(curves.cutoff_hz, curves.drive, curves.driven_db))
+    return train_driven(session, choice.driven)
 
 
 def _facts(found: Analysis, choice: Choice) -> dict[str, Any]:
