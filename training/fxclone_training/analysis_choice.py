@@ -42,7 +42,7 @@ WORTH_DB = 6.0
 DRIVEN_WORTH_DB = 3.0
 DRIVEN_DB = -24.0
 """Filters around a curve that explain this much at first sight are all there is to it: long responses then do better
-than feedback, for there may be a cabinet behind the curve. (A Tube Screamer stands at -22 dB, and wants the feedback.)"""
+than feedback: there may be a cabinet behind the curve. (A Tube Screamer stands at -22 dB, and wants the feedback.)"""
 BOTH_DB = -12.0
 """A gain that follows the level has much to do with an effect where it leaves no more than this."""
 STEADY_DB = -100.0
