@@ -117,42 +117,6 @@ class StreamingGraph:
         self.next_state(name, after, (1, 1, count))
         return str(self.op("Squeeze", states, self.const(np.array([1, 2]))))
 
-    def scan(
-        self, states: dict[str, Sequence[int]], sequences: Sequence[tuple[str, int]], body: Scan, outputs: Sequence[int]
-    ) -> list[str]:
-        """Run ``body`` once per sample; return the stacked outputs, each ``(T, 1, width)``.
-
-        Parameters
-        ----------
-        states : dict
-            Name and shape of each carried value; they become states of the graph.
-        sequences : sequence of (name, width)
-            Values of shape ``(T, width)``; the body sees rows.
-        body : Scan
-            Its nodes; inputs in the order states, sequences; outputs in the order states, scan outputs.
-        outputs : sequence of int
-            Width of each scan output.
-        """
-        ins = [_value(a, shape) for a, shape in zip(body.inputs, states.values(), strict=False)]
-        ins += [_value(a, (w,)) for a, (_, w) in zip(body.inputs[len(states) :], sequences, strict=True)]
-        outs = [_value(a, shape) for a, shape in zip(body.outputs, states.values(), strict=False)]
-        outs += [_value(a, (1, w)) for a, w in zip(body.outputs[len(states) :], outputs, strict=True)]
-        graph = helper.make_graph(body.nodes, "per_sample", ins, outs)
-        before = [self.state(name, shape) for name, shape in states.items()]
-        names = [self._name("scan") for _ in outs]
-        self._nodes.append(
-            helper.make_node(
-                "Scan",
-                before + [name for name, _ in sequences],
-                names,
-                body=graph,
-                num_scan_inputs=len(sequences),
-            )
-        )
-        for (name, shape), value in zip(states.items(), names, strict=False):
-            self.next_state(name, value, shape)
-        return names[len(states) :]
-
     def choose(
         self, condition: str, then: Callable[[], Sequence[str]], otherwise: Callable[[], Sequence[str]]
     ) -> list[str]:
@@ -245,21 +209,6 @@ class StreamingGraph:
     def _name(self, hint: str) -> str:
         self._count += 1
         return f"{hint}_{self._count}"
-
-
-class Scan:
-    """The body of a `StreamingGraph.scan`; weights are those of the graph around it."""
-
-    def __init__(self, inputs: Sequence[str]) -> None:
-        self.inputs = list(inputs)
-        self.outputs: list[str] = []
-        self.nodes: list[onnx.NodeProto] = []
-
-    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; return the name of its output."""
-        name = f"body_{op_type.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, list(inputs), [name], **attributes))
-        return name
 
 
 def _value(name: str, shape: Shape | None) -> onnx.ValueInfoProto:

@@ -40,7 +40,14 @@ FLOOR = 1.0
 """Of the mean power: softer passages weigh little more than one at the mean, for errors are heard in the whole."""
 
 
-class Streaming(Model, Protocol):
+class Trained(Protocol):
+    """What has weights."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What is trained."""
+
+
+class Streaming(Model, Trained, Protocol):
     """A torch model that carries a state from block to block, with exact gradients within a block."""
 
     def __call__(self, x: Tensor, state: State, noise: Tensor | None = None) -> tuple[Tensor, State]:
@@ -48,9 +55,6 @@ class Streaming(Model, Protocol):
 
     def fresh_state(self, batch: int) -> State:
         """Silence before the first sample."""
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """What is trained."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +142,14 @@ def descend(session: Session, model: Streaming, how: Descent) -> None:
         said[:, 0].backward(judged.gradient)  # type: ignore[no-untyped-call]
         length = float(clip_grad_norm_(model.parameters(), GRADIENT_LIMIT))
         if not (judged.value <= BLOWN_UP and math.isfinite(length)):
-            _follow(model, average, 1.0)
+            follow(model, average, 1.0)
             optimiser.state.clear()
             passages.scatter()
             state = model.fresh_state(how.streams)
             continue
         state = tuple(part.detach() for part in after)
         optimiser.step()
-        _follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
+        follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
         mean_loss = judged.value if math.isnan(mean_loss) else mean_loss + 0.05 * (judged.value - mean_loss)
         if step % LOOK_STEPS == 0 and (by_steps or look_s <= LOOK_SHARE * (session.seconds - looked)):
             looked = session.seconds
@@ -170,7 +174,7 @@ def _noise(how: Descent, shape: torch.Size, mean_power: float, generator: torch.
 
 
 @torch.no_grad()
-def _follow(average: Streaming, model: Streaming, share: float) -> None:
+def follow(average: Trained, model: Trained, share: float) -> None:
     """Move the running average towards the weights of the moment; all the way with a share of 1."""
     for mean, now in zip(average.parameters(), model.parameters(), strict=True):
         mean.copy_(now) if share == 1 else mean.lerp_(now, share)

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from fxclone_training.ar import Ar, ArConfig
-from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, design, last_layer, trained
+from fxclone_training.descent import follow
+from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, design, last_layer
 from fxclone_training.online_newton import OnlineNewton
 from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import Session
@@ -147,7 +148,7 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
             continue
         howls = 0
         loss = done.before if math.isnan(loss) else loss + 0.1 * (done.before - loss)
-        _follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
+        follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
         if step % LOOK_STEPS == 0 and (by_steps or look_s <= LOOK_SHARE * (session.seconds - looked)):
             looked = session.seconds
             loss_db = 10 * math.log10(max(loss / power, 1e-20))
@@ -159,13 +160,6 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
 def _best_so_far(session: Session, like: Ar) -> Ar:
     """The best that was judged of this shape; ``like`` itself if none was any good."""
     return next((kept for _, kept in session.kept if isinstance(kept, Ar) and kept.config == like.config), like)
-
-
-@torch.no_grad()
-def _follow(average: Ar, model: Ar, share: float) -> None:
-    """Move the running average towards the weights of the moment."""
-    for mean, now in zip(trained(average), trained(model), strict=True):
-        mean.lerp_(now, share)
 
 
 @torch.no_grad()
