@@ -218,13 +218,15 @@ class Clone:
         """
         if not self._lanes or block.ndim != 2 or block.shape[0] != self._channels:
             raise FxcloneError(f"clone prepared for {self._channels} channels was given shape {block.shape}")
-        if not np.isfinite(block).all():
+        # A finite power shows at once that all of it is finite; that of huge numbers may not be.
+        if not np.vdot(block, block) < math.inf and not np.isfinite(block).all():
             raise FxcloneError("a block holds NaN or infinity; expected finite sound")
         if block.shape[1] == 0:
             return np.zeros((self.channels_out, 0), np.float32)
-        if len(self._lanes) == 1:
-            return self._run(fit_channels(block, self.channels_in), self._lanes[0])
-        return np.concatenate([self._run(block[i : i + 1], lane) for i, lane in enumerate(self._lanes)])
+        if len(self._lanes) > 1:
+            return np.concatenate([self._run(block[i : i + 1], lane) for i, lane in enumerate(self._lanes)])
+        fits = block.shape[0] == self.meta.channels_in
+        return self._run(block if fits else fit_channels(block, self.channels_in), self._lanes[0])
 
     def render(self, dry: Audio, *, block_samples: int = 65_536) -> Audio:
         """Process a whole signal from a fresh state; the state in use is left as it is.

@@ -12,6 +12,8 @@ from fxclone.audio import Audio
 class Processor(Protocol):
     """Turns blocks of sound into blocks of sound, carrying its state from one to the next.
 
+    What ``process`` returns may be the processor's own memory, or the very block that it got: who keeps it until after
+    the next call, or changes it, makes a copy.
     ``prepare`` may allocate; ``process`` may not block, lock, print or grow. Any division of a signal into blocks
     (also of 1 sample) gives the same sound. One that gives another number of channels than it gets has an attribute
     ``channels_out``, valid after ``prepare``.

@@ -6,7 +6,7 @@ from clone_files import AUDIO, GOOD, RATE, WET, as_model, delayed, float_of, goo
 from onnx import helper
 
 from fxclone.clone import Clone, clone_from_bytes
-from fxclone.errors import CloneFileError
+from fxclone.errors import CloneFileError, FxcloneError
 
 
 def test_what_was_returned_is_not_overwritten_by_the_next_block(rng):
@@ -77,3 +77,30 @@ def test_a_block_that_fails_leaves_the_state_as_it_was():
     with pytest.raises(CloneFileError, match="failed while running"):
         clone.process(ones[:, :5])
     assert clone.process(ones[:, :3])[0].tolist() == [2, 2, 2]
+
+
+def test_huge_numbers_are_numbers():
+    """Their power is not: it overflows."""
+    clone = clone_from_bytes(GOOD)
+    clone.prepare(RATE, 8, 1)
+    huge = np.full((1, 8), 1e30, np.float32)
+    np.testing.assert_allclose(clone.process(huge), delayed(huge), rtol=1e-6)
+    for bad in (np.nan, np.inf):
+        broken = huge.copy()
+        broken[0, 3] = bad
+        with pytest.raises(FxcloneError, match="NaN or infinity"):
+            clone.process(broken)
+
+
+def test_an_onnxruntime_of_which_we_know_only_what_it_promises(rng):
+    class Promised:
+        def __init__(self, session):
+            self.io_binding, self.run_with_iobinding = session.io_binding, session.run_with_iobinding
+            self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    known = clone_from_bytes(GOOD)
+    clone = Clone(Promised(known.session), known.meta)
+    clone.prepare(RATE, 64, 1)
+    sound = float_of(0.3 * rng.standard_normal((1, 640)))
+    parts = [clone.process(sound[:, i : i + 64]) for i in range(0, 640, 64)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), delayed(sound), atol=1e-6)

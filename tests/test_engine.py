@@ -60,23 +60,58 @@ def test_stereo_stays_stereo_and_one_output_gets_the_mean(rng):
 
 
 def test_the_mix_lines_dry_up_with_a_late_wet(rng):
-    class Late(Sound):
-        latency_samples = 100
-
-        def reset(self):
-            self.held = np.zeros((self.channels, 100), np.float32)
-
-        def run(self, block):
-            joined = np.concatenate([self.held, block], axis=1)
-            self.held = joined[:, block.shape[1] :]
-            return joined[:, : block.shape[1]]
-
-        resets = 0
-
     sound = playing(rng, RATE, 0.1)
     out = play(engine_of(Late(), path=SoundPath(mix=0.5)), sound)
     np.testing.assert_allclose(out[0, 100:], sound[0, :-100], atol=1e-7)
     np.testing.assert_allclose(play(engine_of(Late(), path=SoundPath(mix=0.0)), sound), out, atol=1e-7)
+
+
+class Late(Sound):
+    latency_samples = 100
+    resets = 0
+
+    def reset(self):
+        self.held = np.zeros((self.channels, 100), np.float32)
+
+    def run(self, block):
+        joined = np.concatenate([self.held, block], axis=1)
+        self.held = joined[:, block.shape[1] :]
+        return joined[:, : block.shape[1]]
+
+
+def test_the_dry_sound_is_in_step_also_when_nobody_has_heard_it_so_far(rng):
+    sound = playing(rng, RATE, 0.2)
+    engine = engine_of(Late(), path=SoundPath(mix=1.0))
+    play(engine, sound[:, :4_800])
+    engine.mix = 0.25
+    out = play(engine, sound[:, 4_800:])
+    np.testing.assert_allclose(out[0], sound[0, 4_700:-100], atol=1e-6)
+
+
+def test_what_a_processor_gives_is_not_changed(rng):
+    """It may be its own memory, or the very block that it got."""
+
+    class Keeps(Sound):
+        def run(self, block):
+            self.given = block
+            self.copy = block.copy()
+            return block
+
+    first, second = Keeps(), Keeps()
+    engine = engine_of(first, channels_in=2, path=SoundPath(out_gain=8.0, ceiling=0.5))
+    other = engine.voice(second)
+    sound = rng.uniform(-0.5, 0.5, (2, 6_400)).astype(np.float32)
+    for start in range(0, 6_400, 64):
+        if start == 1_280:
+            engine.play(other)
+        if start == 3_200:
+            engine.mix = 0.5
+        first.given = second.given = None
+        play(engine, sound[:, start : start + 64])
+        for processor in (first, second):
+            if processor.given is not None:
+                np.testing.assert_array_equal(processor.given, processor.copy)
+    assert second.total == 6_400 - 1_280
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1_000.0, -1e30])

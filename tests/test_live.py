@@ -317,8 +317,7 @@ def test_meters_hold_their_peak_and_say_clip():
 def test_meters_in_shared_memory_are_the_same_on_both_sides():
     memory = memoryview(bytearray(Meters.BYTES))
     here, there = Meters(1e-3, 2, memory), Meters(1e-3, 2, memory)
-    here.dry(1.5)
-    here.wet(np.array([0.25, 1.25], np.float32), 1.0)
+    here.levels(1.5, [0.25, 1.25], 1.0)
     here.block_done(64, 1.0, 1.0005)
     here.xrun("input overflow")
     assert (there.blocks, there.samples, there.xrun_kinds) == (1, 64, {"input overflow": 1})
@@ -326,6 +325,9 @@ def test_meters_in_shared_memory_are_the_same_on_both_sides():
     assert there.times.max_s == pytest.approx(0.0005)
     assert there.take_peaks() == (1.5, (0.25, 1.25))
     assert here.take_peaks() == (0.0, (0.0, 0.0))
+    here.levels(0.5, [0.75], 1.0)  # one channel, at both outputs
+    assert there.take_peaks() == (0.5, (0.75, 0.75))
+    assert (there.dry_clipped_blocks, there.clipped_blocks) == (1, 1)
 
 
 def test_what_was_heard_is_recorded_whatever_the_input(drive, tmp_path, rng):

@@ -257,3 +257,20 @@ def test_the_ceiling_leaves_quiet_sound_alone_and_lets_nothing_past(rng):
     bad = np.array([[np.nan, np.inf, -np.inf, 1e38], [0.0, 0.1, -0.1, -1e38]], np.float32)
     ceiling.apply(bad)
     np.testing.assert_allclose(bad, [[0, 0, 0, 0.5], [0, 0.1, -0.1, -0.5]])
+
+
+def test_it_says_how_loud_the_input_was_before_it_was_clamped(rng):
+    monitor = watched(Gain(0.5))
+    assert monitor.dry_peak == 0.0
+    for size in (64, 3_000):
+        monitor.prepare(RATE, size, 1)
+        block = rng.uniform(-0.25, 0.25, (1, size)).astype(np.float32)
+        block[0, 7] = -0.75
+        monitor.process(block)
+        assert monitor.dry_peak == 0.75
+        block[0, 9] = 1e6
+        monitor.process(block)
+        assert monitor.dry_peak == 1e6
+        block[0, 11] = np.nan
+        monitor.process(block)
+        assert np.isnan(monitor.dry_peak)

@@ -64,3 +64,14 @@ def test_there_is_one_between_any_two_links_also_at_another_rate():
     assert parts == ["Gain", "Checkpoint", "Gain", "Checkpoint", "Gain"]
     alone = Gain()
     assert with_checkpoints(alone) is alone
+
+
+def test_between_links_the_largest_value_counts_and_not_the_power(rng):
+    sound = np.full((2, 64), 99.0, np.float32)
+    point = Checkpoint()
+    point.prepare(RATE, 64, 2)
+    np.testing.assert_array_equal(point.process(sound), sound)
+    assert point.fault is None
+    sound[1, 5] = -101.0
+    assert not point.process(sound).any()
+    assert point.fault[0] == "runaway level"

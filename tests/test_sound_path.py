@@ -119,6 +119,7 @@ def test_a_ramp_is_the_same_in_any_blocks(rng):
             got.append(np.broadcast_to(ramp.take(n), n).copy())
             at, turn = at + n, turn + 1
         assert ramp.resting
+        assert (ramp.moving, ramp.value) == (False, -0.5)
         return np.concatenate(got)[:2_000]
 
     whole = walk((64,))

@@ -1,4 +1,7 @@
-"""Watches the level of an output, block by block: not a number, too loud, DC, and sound that goes on in silence."""
+"""Watches the level of an output: not a number, too loud, DC, and sound that goes on in silence.
+
+What must be seen at once is looked for in every block. DC, which is slow, has a look a hundred times a second.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import math
 import numpy as np
 
 from fxclone.audio import Audio
+from fxclone.stability.history import History
 from fxclone.stability.known import Known
 from fxclone.stability.trips import Fault, told_db
 
@@ -29,6 +33,7 @@ DC_LIMIT = 0.05  # -26 dBFS
 DC_GAIN = 40.0  # a long reverb may make its input's DC so much larger
 DC_TIME_CONSTANT_S = 0.25
 DC_S = 0.5
+DC_LOOK_S = 0.01
 MAKES_DC = 0.01
 """An effect whose wet sound in training had this mean makes DC out of playing, as a rectifier does."""
 
@@ -46,6 +51,7 @@ class LevelWatch:
     tail : int
         The tail alone.
     channels_in, channels_out, max_block : int
+        The histories of input and output have to hold ``size`` samples.
     """
 
     def __init__(
@@ -76,10 +82,13 @@ class LevelWatch:
         # Few and plain numbers: as arrays, each step of their arithmetic would cost as much as a look at a block.
         self._wet_mean = [0.0] * channels_out
         self._dry_mean = [0.0] * channels_in
-        self._lasts(max_block)
+        self._n, self._held = 0, 1.0
+        self._dc_every = max(1, round(DC_LOOK_S * sample_rate))
+        self.size = self._dc_every + max_block
+        self._ones = np.ones(self.size, dtype=np.float32)
         self.dry_level = self._dry_dc = self._wet_power = self._hiss = self._rings = 0.0
         self._rang = math.inf
-        self._silent = self._dc_for = self._listened = 0
+        self._silent = self._dc_for = self._listened = self._unread = 0
 
     def clear(self) -> None:
         """Forget everything."""
@@ -91,22 +100,37 @@ class LevelWatch:
         """Forget what was measured of the output, because the processor starts afresh."""
         self._wet_mean = [0.0] * len(self._wet_mean)
         self._wet_power = 0.0
-        self._silent = self._dc_for = 0
+        self._silent = self._dc_for = self._unread = 0
         self._listen_anew(before=math.inf)
 
-    def inspect(self, dry: Audio, dry_peak: float, wet: Audio) -> Fault | None:
+    def inspect(self, past: History, heard: History, dry_peak: float, wet: Audio) -> Fault | None:
         """Return what is wrong with ``wet (channels_out, n)``, with the numbers that show it, or None.
 
-        ``dry`` is what it was made from, and its peak.
+        Parameters
+        ----------
+        past, heard : History
+            The input and the output so far, this block included.
+        dry_peak : float
+            Of the input in this block.
+        wet : Audio [shape=(channels_out, n)]
+            The newest block of output.
         """
         n = wet.shape[1]
         if n != self._n:
-            self._lasts(n)
-        self.dry_level = max(dry_peak, self.dry_level * self._held)
-        magnitude = self._magnitude[:, :n]
+            self._n, self._held = n, math.exp(n * self._dry_fall)
+        level = self.dry_level * self._held
+        self.dry_level = dry_peak if dry_peak > level else level
+        magnitude = self._magnitude if n == self._magnitude.shape[1] else self._magnitude[:, :n]
         np.abs(wet, out=magnitude)
-        peak = float(magnitude.item(magnitude.argmax()))  # NaN if there is any
-        return self.unbearable(wet, peak) or self._dc(dry, wet, n) or self._goes_on(dry_peak, peak, n)
+        peak = magnitude.item(magnitude.argmax())  # NaN if there is any
+        fault = None if peak <= self._limit else self.unbearable(wet, peak)
+        self._unread += n
+        if fault is None and self._unread >= self._dc_every:
+            fault = self._dc(past, heard, self._unread)
+            self._unread = 0
+        if fault is None and (self._silent or dry_peak < SILENT_INPUT):
+            fault = self._goes_on(dry_peak, peak, n)
+        return fault
 
     def unbearable(self, wet: Audio, peak: float | None = None) -> Fault | None:
         """Only what needs no past: not a number, or too loud."""
@@ -119,14 +143,17 @@ class LevelWatch:
             return "runaway level", {"peak_db": told_db(peak), "limit_db": told_db(limit)}
         return None
 
-    def _dc(self, dry: Audio, wet: Audio, n: int) -> Fault | None:
-        self._wet_mean = self._follow(self._wet_mean, wet)
-        self._dry_mean = self._follow(self._dry_mean, dry)
-        self._wet_power += self._weight * (float(np.vdot(wet, wet)) / wet.size - self._wet_power)
+    def _dc(self, past: History, heard: History, n: int) -> Fault | None:
+        """Look at the last ``n`` samples."""
+        dry, wet = past.past(n), heard.past(n)
+        weight = -math.expm1(-n / (DC_TIME_CONSTANT_S * self._rate))
+        self._wet_mean = self._follow(self._wet_mean, wet, weight)
+        self._dry_mean = self._follow(self._dry_mean, dry, weight)
+        self._wet_power += weight * (sum(float(np.vdot(row, row)) for row in wet) / wet.size - self._wet_power)
         dc = max(map(abs, self._wet_mean))
         dry_dc = max(map(abs, self._dry_mean))
         # Heard for as long as the tail: the mean of what fell silent may go on in it.
-        self._dry_dc = max(dry_dc, self._dry_dc * self._held)
+        self._dry_dc = max(dry_dc, self._dry_dc * math.exp(n * self._dry_fall))
         limit = self._dc_limit + DC_GAIN * self._dry_dc + self._dc_of_dry * self.dry_level
         # An asymmetric distortion has some DC while it is played: only output that is mostly DC is a fault.
         mostly_dc = dc * dc > 0.5 * self._wet_power
@@ -135,16 +162,9 @@ class LevelWatch:
             return "DC", {"mean": round(dc, 4), "mean_db": told_db(dc), "limit_db": told_db(limit)}
         return None
 
-    def _follow(self, means: list[float], sound: Audio) -> list[float]:
-        kept = 1.0 - self._weight
-        return [kept * mean + new for mean, new in zip(means, sound.dot(self._share).tolist(), strict=True)]
-
-    def _lasts(self, n: int) -> None:
-        """How much of what was stays after a block of this length."""
-        self._n = n
-        self._held = math.exp(n * self._dry_fall)
-        self._weight = -math.expm1(-n / (DC_TIME_CONSTANT_S * self._rate))
-        self._share = np.full(n, self._weight / n, np.float32)
+    def _follow(self, means: list[float], sound: Audio, weight: float) -> list[float]:
+        sums = sound.dot(self._ones[: sound.shape[1]]).tolist()
+        return [mean + weight * (total / sound.shape[1] - mean) for mean, total in zip(means, sums, strict=True)]
 
     def _goes_on(self, dry_peak: float, wet_peak: float, n: int) -> Fault | None:
         """After the tail, compare the peak of each window with the one before: sound that stays as loud is no tail."""

@@ -107,14 +107,16 @@ class StabilityMonitor:
         self._release_curve = (0.5 + 0.5 * np.cos(np.pi * np.arange(release) / release)).astype(np.float32)
         self._fade_curve = (0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)).astype(np.float32)
         self._levels = LevelWatch(self.known, rate, latency + tail, tail, channels, outs, step)
-        self._spectra = SpectrumWatch(self.known, rate, latency, tail, outs, step)
-        longest = round(self.known.rewarm_s * rate)
-        self._past = History(channels, max(longest, self._spectra.size + latency) + 2 * step, step)
+        self._spectra = SpectrumWatch(self.known, rate, latency, tail)
+        longest = max(round(self.known.rewarm_s * rate), self._levels.size, self._spectra.size + latency)
+        self._past = History(channels, longest + 2 * step, step)
+        self._heard = History(outs, max(self._levels.size, self._spectra.size), step)
         self.rewarm_speed = self._speed
         self._clean = np.zeros((channels, step), dtype=np.float32)
         self._magnitude = np.zeros((channels, step), dtype=np.float32)
         self._dry = np.zeros((outs, step), dtype=np.float32)
-        self._out = np.zeros((outs, max_block), dtype=np.float32)
+        self._out = np.zeros((outs, step), dtype=np.float32)
+        self._whole = np.zeros((outs, max_block), dtype=np.float32)
         self._last = np.zeros((outs, 1), dtype=np.float32)
         self._release_from = np.zeros((outs, 1), dtype=np.float32)
         self._clear()
@@ -143,7 +145,10 @@ class StabilityMonitor:
 
     def _clear(self) -> None:
         self._past.clear()
+        self._heard.clear()
         self._state = PLAYING
+        self._mending = False
+        self.dry_peak = 0.0
         self.status.bypassed = False
         self._last.fill(0.0)
         self._release_from.fill(0.0)
@@ -170,14 +175,25 @@ class StabilityMonitor:
     def process(self, block: Audio) -> Audio:
         """Process ``(channels, n)``; the result is finite whatever the input or the inner processor does."""
         n = block.shape[1]
+        if 0 < n <= self._step:
+            return self._process(block, n)
+        out, loudest = self._whole[:, :n], 0.0
         for start in range(0, n, self._step):
-            stop = min(n, start + self._step)
-            self._process(block[:, start:stop], self._out[:, start:stop])
-        return self._out[:, :n]
+            part = block[:, start : start + self._step]
+            out[:, start : start + self._step] = self._process(part, part.shape[1])
+            if loudest == loudest and not self.dry_peak <= loudest:  # NaN stays
+                loudest = self.dry_peak
+        self.dry_peak = loudest
+        return out
 
-    def _process(self, block: Audio, out: Audio) -> None:
-        n = block.shape[1]
-        block, dry_peak = self._gate(block)
+    def _process(self, block: Audio, n: int) -> Audio:
+        magnitude = self._magnitude if n == self._step else self._magnitude[:, :n]
+        np.abs(block, out=magnitude)
+        self.dry_peak = dry_peak = magnitude.item(magnitude.argmax())  # NaN if there is any
+        if not dry_peak <= INPUT_LIMIT:
+            block, dry_peak = self._clamp(block, dry_peak)
+        elif self._input_bad:
+            self._input_bad = False
         self._past.push(block)
         wet: Audio | None = None
         fault: Fault | None = None
@@ -190,9 +206,10 @@ class StabilityMonitor:
         else:
             wet = self.inner.process(block)
         if fault is None and wet is not None:
-            fault = self._inspect(block, dry_peak, wet)
+            self._heard.push(wet)
+            fault = self._inspect(dry_peak, wet, n)
         if fault is not None:
-            self._trip(fault)
+            self._trip(fault, n)
             wet = None
         elif self._state == PROBING:
             self._probe(n)
@@ -200,31 +217,24 @@ class StabilityMonitor:
         elif wet is not None:
             self._state = PLAYING
         self.status.samples += n
-        self._emit(wet, out)
+        return wet if wet is not None and not self._mending else self._mended(wet, n)
 
-    def _gate(self, block: Audio) -> tuple[Audio, float]:
+    def _clamp(self, block: Audio, peak: float) -> tuple[Audio, float]:
         """Clamp an input that no converter could give; NaN becomes silence."""
-        n = block.shape[1]
-        magnitude = self._magnitude[:, :n]
-        np.abs(block, out=magnitude)
-        peak = float(magnitude.item(magnitude.argmax()))  # NaN if there is any
-        bad = not peak <= INPUT_LIMIT
-        if bad:
-            clean = self._clean[:, :n]
-            clean[...] = block
-            np.nan_to_num(clean, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            np.clip(clean, -INPUT_LIMIT, INPUT_LIMIT, out=clean)
-            if not self._input_bad:  # once for each time it begins, not for each block
-                numbers = {"peak_db": told_db(peak), "limit_db": told_db(INPUT_LIMIT)}
-                self._record(("input out of range", numbers), "clamped it")
-            block, peak = clean, float(np.abs(clean).max())
-        self._input_bad = bad
-        return block, peak
+        clean = self._clean[:, : block.shape[1]]
+        clean[...] = block
+        np.nan_to_num(clean, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        np.clip(clean, -INPUT_LIMIT, INPUT_LIMIT, out=clean)
+        if not self._input_bad:  # once for each time it begins, not for each block
+            numbers = {"peak_db": told_db(peak), "limit_db": told_db(INPUT_LIMIT)}
+            self._record(("input out of range", numbers), "clamped it")
+        self._input_bad = True
+        return clean, float(np.abs(clean).max())
 
-    def _inspect(self, dry: Audio, dry_peak: float, wet: Audio) -> Fault | None:
-        fault = self._levels.inspect(dry, dry_peak, wet)
+    def _inspect(self, dry_peak: float, wet: Audio, n: int) -> Fault | None:
+        fault = self._levels.inspect(self._past, self._heard, dry_peak, wet)
         if fault is None:
-            fault = self._spectra.inspect(self._past, self._levels.dry_level, wet)
+            fault = self._spectra.inspect(self._past, self._heard, self._levels.dry_level, n)
         for part in self._inside:
             fault = fault or part.fault
         return None if fault is None or fault[0] in self.known.usual else fault
@@ -248,8 +258,12 @@ class StabilityMonitor:
         self._backlog += n
         return None, None
 
-    def _trip(self, fault: Fault) -> None:
-        """Answer a fault."""
+    def _trip(self, fault: Fault, n: int) -> None:
+        """Answer a fault of the newest block, which has n samples."""
+        if self._state == PLAYING:
+            self._release_from[...] = self._last if self._mending else self._heard.past(1, n)
+            self._released = self._dry_faded = 0
+        self._mending = True
         if self._ask_for_reset is None or not self._is_slow:
             self.inner.reset()
         elif not self._reset_owed:
@@ -257,14 +271,12 @@ class StabilityMonitor:
             self._ask_for_reset()
         self._levels.forget()
         self._spectra.forget()
+        self._heard.clear()
         if self._state == PROBING:
             self._cooldown_s = min(2 * self._cooldown_s, LONGEST_COOLDOWN_S)
             self._state, self._wait = BYPASSED, self._cooldown_s * self._rate
             self._record(fault, f"stays bypassed to dry, next try in {self._cooldown_s:g} s")
             return
-        if self._state == PLAYING:
-            self._release_from[...] = self._last
-            self._released = self._dry_faded = 0
         self._wet_faded = 0
         now_s = self.status.samples / self._rate
         self._recent_trips.pop(0)
@@ -296,9 +308,9 @@ class StabilityMonitor:
         what, numbers = fault
         self.status.add(Trip(round(self.status.samples / self._rate, 4), what, numbers, action))
 
-    def _emit(self, wet: Audio | None, out: Audio) -> None:
-        """Give the wet sound, or the dry one, or what lies between."""
-        n, fade = out.shape[1], len(self._fade_curve)
+    def _mended(self, wet: Audio | None, n: int) -> Audio:
+        """Give the dry sound, or the wet one, or what lies between."""
+        out, fade, release = self._out[:, :n], len(self._fade_curve), len(self._release_curve)
         if wet is not None and self._wet_faded >= fade:
             out[...] = wet
         else:
@@ -320,11 +332,13 @@ class StabilityMonitor:
                 faded += apart
                 out[:, len(part) :] = wet[:, len(part) :]
                 self._wet_faded += len(part)
-        if self._released < len(self._release_curve):
+        if self._released < release:
             part = self._release_curve[self._released : self._released + n]
             out[:, : len(part)] += self._release_from * part
             self._released += len(part)
         self._last[...] = out[:, -1:]
+        self._mending = wet is None or self._wet_faded < fade or self._released < release
+        return out
 
 
 def _is_slow_to_reset(part: Processor) -> bool:

@@ -37,14 +37,20 @@ def usual_faults(dry: Audio, wet: Audio, sample_rate: int, *, tail_samples: int 
         wet_dc=abs(float(wet.mean(dtype=np.float64))) if wet.size else 0.0,
     )
     levels = LevelWatch(known, sample_rate, tail_samples, tail_samples, len(dry), len(wet), STEP)
-    spectra = SpectrumWatch(known, sample_rate, 0, tail_samples, len(wet), STEP)
-    past = History(len(dry), spectra.size + 2 * STEP, STEP)
+    spectra = SpectrumWatch(known, sample_rate, 0, tail_samples)
+    kept = max(levels.size, spectra.size + 2 * STEP)
+    past, heard = History(len(dry), kept, STEP), History(len(wet), kept, STEP)
     found: set[str] = set()
     for start in range(0, min(dry.shape[1], wet.shape[1]), STEP):
         before, after = dry[:, start : start + STEP], wet[:, start : start + STEP]
         past.push(before)
+        heard.push(after)
         dry_peak = float(np.abs(before).max())
-        for fault in (levels.inspect(before, dry_peak, after), spectra.inspect(past, levels.dry_level, after)):
+        faults = (
+            levels.inspect(past, heard, dry_peak, after),
+            spectra.inspect(past, heard, levels.dry_level, after.shape[1]),
+        )
+        for fault in faults:
             if fault is not None:
                 found.add(fault[0])
     return sorted(found & EXCUSABLE)

@@ -13,7 +13,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from fxclone.audio import Audio
 from fxclone.stability.history import History
 from fxclone.stability.known import Known
 from fxclone.stability.trips import Fault, told_db
@@ -81,14 +80,11 @@ class SpectrumWatch:
     sample_rate : float
         In Hz.
     latency, tail : int
-        In samples: how late the output is, and for how long it may go on. The input's history has to hold ``size`` and
-        two blocks more than the latency.
-    channels_out, max_block : int
+        In samples: how late the output is, and for how long it may go on. The output's history has to hold ``size``,
+        the input's two blocks and the latency more.
     """
 
-    def __init__(
-        self, known: Known, sample_rate: float, latency: int, tail: int, channels_out: int, max_block: int
-    ) -> None:
+    def __init__(self, known: Known, sample_rate: float, latency: int, tail: int) -> None:
         size = self.size = 2 ** round(math.log2(WINDOW_S * sample_rate))
         self._every = LOOK_S * sample_rate
         self._latency = latency
@@ -101,7 +97,6 @@ class SpectrumWatch:
         self._quiet = max(QUIET, 2.0 * known.rest_peak)
         self._bin_hz = sample_rate / size
         self._top = round(NEAR_NYQUIST * size / 2)
-        self._heard = History(channels_out, size, max_block)
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
         self._window = hann.astype(np.float32)
         self._scale = 2.0 / (size * float(np.square(hann).sum()))  # the sum of all bins is then the mean square
@@ -117,30 +112,29 @@ class SpectrumWatch:
 
     def forget(self) -> None:
         """Start looking anew, because the processor starts afresh."""
-        self._heard.clear()
         self._since = self._ago = 0
         self._stage = LISTEN
         self._end_top()
         self._end_tone()
 
-    def inspect(self, past: History, dry_level: float, wet: Audio) -> Fault | None:
+    def inspect(self, past: History, heard: History, dry_level: float, n: int) -> Fault | None:
         """Take a block of output, and now and then look.
 
         Parameters
         ----------
-        past : History
-            The input so far.
+        past, heard : History
+            The input and the output so far; cleared by whoever calls `forget`.
         dry_level : float
             Loudest recent input, as long as it may still be heard.
-        wet : Audio [shape=(channels_out, n)]
+        n : int
+            How much of it is new.
         """
-        self._heard.push(wet)
-        self._since += wet.shape[1]
-        self._ago += wet.shape[1]
+        self._since += n
+        self._ago += n
         # A look takes four blocks: no block has to do more than one transform, or look at more than one.
         if self._stage == LISTEN and self._since >= self._every:
             self._since = self._ago = 0
-            self._transform(self._heard)
+            self._transform(heard)
             self._stage = GLANCE
         elif self._stage == GLANCE:
             self._power(self._wet)

@@ -26,17 +26,38 @@ class SoftCeiling:
         self.ceiling = ceiling
         self._knee = KNEE * ceiling
         self._magnitude = np.zeros((channels, max_block), dtype=np.float32)
+        self._safe = np.zeros((channels, max_block), dtype=np.float32)
 
-    def apply(self, block: Audio) -> list[float]:
-        """Limit ``(channels, n)`` in place; return each channel's peak before, NaN or infinity if it had such."""
-        magnitude = self._magnitude[:, : block.shape[1]]
+    def apply(self, block: Audio, out: Audio | None = None) -> list[float]:
+        """Limit ``(channels, n)`` in place, or into ``out``; of one channel, all channels of ``out`` get the same.
+
+        Returns
+        -------
+        list of float
+            Each channel's peak before, NaN or infinity if it had such.
+        """
+        channels, n = block.shape
+        magnitude = self._magnitude[:channels, :n]
         np.abs(block, out=magnitude)
-        peaks = [float(channel.item(channel.argmax())) for channel in magnitude]
-        if not all(peak <= self._knee for peak in peaks):  # also when one is not a number
-            np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            np.abs(block, out=magnitude)
-            over = magnitude > self._knee
-            room = self.ceiling - self._knee
-            bent = self._knee + room * np.tanh((np.minimum(magnitude[over], 9.0 * self.ceiling) - self._knee) / room)
-            block[over] = np.copysign(np.minimum(bent, self.ceiling), block[over])
+        if channels == 1:
+            peaks = [magnitude.item(magnitude.argmax())]
+            safe = peaks[0] <= self._knee
+        else:
+            peaks = [channel.item(channel.argmax()) for channel in magnitude]
+            safe = all(peak <= self._knee for peak in peaks)  # not if one is not a number
+        bent = block if safe else self._bend(block, magnitude)
+        out = block if out is None else out
+        if out is not bent:
+            out[...] = bent
         return peaks
+
+    def _bend(self, block: Audio, magnitude: Audio) -> Audio:
+        safe = self._safe[: block.shape[0], : block.shape[1]]
+        safe[...] = block
+        np.nan_to_num(safe, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        np.abs(safe, out=magnitude)
+        over = magnitude > self._knee
+        room = self.ceiling - self._knee
+        bent = self._knee + room * np.tanh((np.minimum(magnitude[over], 9.0 * self.ceiling) - self._knee) / room)
+        safe[over] = np.copysign(np.minimum(bent, self.ceiling), safe[over])
+        return safe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,10 @@ class Engine:
         self._raw = np.zeros((channels_in, max_block), dtype=np.float32)
         self._driven = np.zeros((channels_in, max_block), dtype=np.float32)
         self._magnitude = np.zeros((channels_in, max_block), dtype=np.float32)
+        self._heard = np.zeros((channels_out, max_block), dtype=np.float32)
+        # NaN is the monitor's business, not a warning's. Made once: `np.errstate` would have to make it in each block.
+        self._quietly = copy_context()
+        self._quietly.run(np.seterr, all="ignore")
         self._ceiling = SoftCeiling(channels_out, max_block, self.path.ceiling)
 
     # Any thread
@@ -189,41 +194,52 @@ class Engine:
         began = time.perf_counter()
         n = out.shape[1]
         meters = self.meters
-        meters.entered += 1
-        if meters.blocks == 0 and self._on_first_block is not None:
+        if not meters.block_begins() and self._on_first_block is not None:
             self._on_first_block()
         try:
-            with np.errstate(all="ignore"):  # NaN is the monitor's business, not a warning's
+            if n <= self.max_block:
+                self._quietly.run(self._process_chunk, dry, out)
+            else:
                 for start in range(0, n, self.max_block):
                     stop = min(n, start + self.max_block)
-                    self._process_chunk(dry[:, start:stop], out[:, start:stop])
+                    self._quietly.run(self._process_chunk, dry[:, start:stop], out[:, start:stop])
         except Exception as error:
             self.failure = self.failure or error
             out.fill(0.0)
         meters.block_done(n, began, time.perf_counter())
 
     def _process_chunk(self, dry: Audio, out: Audio) -> None:
-        n = out.shape[1]
-        raw, driven = self._raw[:, :n], self._driven[:, :n]
+        n, in_gain, mix, out_gain = out.shape[1], self._in_gain, self._mix, self._out_gain
+        raw = self._raw if n == self.max_block else self._raw[:, :n]
         raw[...] = dry
         if self.dry_recorder is not None:
             self.dry_recorder.push(raw)
-        np.multiply(raw, self._in_gain.take(n), out=driven)
-        magnitude = self._magnitude[:, :n]
-        np.abs(driven, out=magnitude)
-        self.meters.dry(float(magnitude.item(magnitude.argmax())))  # NaN if there is any
-        heard = self._voices(raw, driven, self._mix.take(n))
-        out_gain = self._out_gain.take(n)
-        if not isinstance(out_gain, float) or out_gain != 1.0:
-            heard *= out_gain
-        peaks = self._ceiling.apply(heard)
-        self.meters.wet(peaks, self.path.ceiling)
+        driven = raw
+        if in_gain.moving or in_gain.value != 1.0:
+            driven = self._driven[:, :n]
+            np.multiply(raw, in_gain.take(n), out=driven)
+        now, share = self._now, mix.take(n) if mix.moving else mix.value
+        if self._wanted is now and not self._warm:
+            heard = now.process(raw, driven, share)
+        else:
+            heard = self._voices(raw, driven, share)
+        dry_peak = self._peak(driven) if now.monitor is None else now.monitor.dry_peak
+        if out_gain.moving or out_gain.value != 1.0:
+            louder = self._heard[: heard.shape[0], :n]
+            np.multiply(heard, out_gain.take(n), out=louder)
+            heard = louder
+        self.meters.levels(dry_peak, self._ceiling.apply(heard, out), self.path.ceiling)
         if self.recorder is not None:
-            self.recorder.push(heard)
-        out[...] = heard
+            self.recorder.push(out)
+
+    def _peak(self, driven: Audio) -> float:
+        magnitude = self._magnitude[:, : driven.shape[1]]
+        np.abs(driven, out=magnitude)
+        return float(magnitude.item(magnitude.argmax()))  # NaN if there is any
 
     def _voices(self, raw: Audio, driven: Audio, mix: float | Audio) -> Audio:
-        now = self._now
+        """What is heard while another voice is turned to, or runs beside."""
+        now, n = self._now, raw.shape[1]
         if self._next is None and self._wanted is not now:
             self._next = self._wanted
             self._fade.jump(0.0)
@@ -231,11 +247,11 @@ class Engine:
         following = self._next
         heard = now.process(raw, driven, mix)
         if following is not None:
-            other = following.process(raw, driven, mix)
-            share = self._fade.take(raw.shape[1])
-            other -= heard
-            other *= share
-            heard += other
+            other, between = following.process(raw, driven, mix), self._heard[:, :n]
+            np.subtract(other, heard, out=between)
+            between *= self._fade.take(n)
+            between += heard
+            heard = between
             if self._fade.resting:
                 self._now, self._next = following, None
         for voice in self._warm:

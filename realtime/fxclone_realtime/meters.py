@@ -6,13 +6,13 @@ callback writes, the face reads, and nobody waits. Counters are doubles (whole u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, overload
 
 XRUN_KINDS = ("late block", "input overflow", "output underflow", "input underflow or output overflow")
 MOST_OUTPUTS = 16
 _SLOTS = 64
 _BLOCKS, _SAMPLES, _LAST_CALLBACK_S, _LOAD, _FIRST_BLOCK_S = 0, 1, 3, 7, 18
+_DRY_PEAK, _CLIPPED, _DRY_CLIPPED, _ENTERED = 4, 5, 6, 17
 _KINDS_AT, _PEAKS_AT = 32, 40
 
 
@@ -119,10 +119,10 @@ class Meters:
     samples = _Count(_SAMPLES)
     xruns = _Count(2)
     last_callback_s = _Level(_LAST_CALLBACK_S)
-    dry_peak = _Level(4)
-    clipped_blocks = _Count(5)
+    dry_peak = _Level(_DRY_PEAK)
+    clipped_blocks = _Count(_CLIPPED)
     """With more than the ceiling at the output."""
-    dry_clipped_blocks = _Count(6)
+    dry_clipped_blocks = _Count(_DRY_CLIPPED)
     """With full scale or more at the input."""
     load = _Level(_LOAD)
     """Share of the budget that callbacks take, over about the last second."""
@@ -140,7 +140,7 @@ class Meters:
     """Whether the original is heard."""
     beats = _Count(16)
     """Grows as long as the audio process is well."""
-    entered = _Count(17)
+    entered = _Count(_ENTERED)
     """Callbacks that have begun; one more than ``blocks`` while one runs."""
     _first_block_s = _Level(_FIRST_BLOCK_S)
 
@@ -150,6 +150,7 @@ class Meters:
         self.slots = memory[: 8 * _SLOTS].cast("d")
         self.times = TimeHistogram(budget_s, memory[8 * _SLOTS : self.BYTES])
         self.outputs = min(outputs, MOST_OUTPUTS)
+        self._peaks_at = range(_PEAKS_AT, _PEAKS_AT + self.outputs)
 
     def touch(self) -> None:
         """Bring all of the memory in, so that the callback never waits for a page; before sound runs."""
@@ -160,10 +161,17 @@ class Meters:
         """``time.perf_counter()`` when the first block had been delivered."""
         return self._first_block_s or None
 
+    # What follows finds its numbers by their places: names would have to be looked up in every block.
+
+    def block_begins(self) -> bool:
+        """Count that a callback has begun; return whether it is not the first."""
+        self.slots[_ENTERED] += 1.0
+        return self.slots[_BLOCKS] > 0.0
+
     def block_done(self, samples: int, began: float, ended: float) -> None:
         """Count one callback, by ``time.perf_counter()``."""
         took = ended - began
-        slots, budget = self.slots, self.times.budget_s  # by its place: a name would have to be looked up each time
+        slots, budget = self.slots, self.times.budget_s
         slots[_SAMPLES] += samples
         slots[_BLOCKS] += 1.0
         if not slots[_FIRST_BLOCK_S]:
@@ -173,22 +181,21 @@ class Meters:
         slots[_LOAD] += weight * (took / budget - slots[_LOAD])
         self.times.add(took)
 
-    def dry(self, peak: float) -> None:
-        """Note the peak of what the processor got."""
-        if not peak < 1.0:
-            self.dry_clipped_blocks += 1
-        if peak > self.dry_peak:
-            self.dry_peak = peak
-
-    def wet(self, peaks: Sequence[float], ceiling: float) -> None:
-        """Note each output's peak before the ceiling."""
+    def levels(self, dry_peak: float, wet_peaks: list[float], ceiling: float) -> None:
+        """Note the peak of what the processor got, and each output's before the ceiling; one is of all of them."""
         slots, over = self.slots, False
-        for channel, peak in enumerate(peaks):
-            if channel < MOST_OUTPUTS and peak > slots[_PEAKS_AT + channel]:
-                slots[_PEAKS_AT + channel] = peak
+        if not dry_peak < 1.0:
+            slots[_DRY_CLIPPED] += 1.0
+        if dry_peak > slots[_DRY_PEAK]:
+            slots[_DRY_PEAK] = dry_peak
+        if len(wet_peaks) == 1:
+            wet_peaks = wet_peaks * self.outputs
+        for at, peak in zip(self._peaks_at, wet_peaks, strict=False):
+            if peak > slots[at]:
+                slots[at] = peak
             over = over or not peak <= ceiling
         if over:
-            self.clipped_blocks += 1
+            slots[_CLIPPED] += 1.0
 
     def take_peaks(self) -> tuple[float, tuple[float, ...]]:
         """Return the dry peak and each output's since the last call, and start again."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from fxclone.audio import Audio
 from fxclone.processor import Processor, channels_after
-from fxclone_realtime.delay import DelayLine
+from fxclone.stability.history import History
+from fxclone.stability.monitor import StabilityMonitor
 
 
 class Voice:
@@ -36,7 +37,9 @@ class Voice:
         self.processor, self.name = processor, name
         processor.prepare(sample_rate, max_block, channels_in)
         self.wet_channels = channels_after(processor, channels_in)
-        self._delay = DelayLine(channels_in, max_block, processor.latency_samples)
+        self.monitor = processor if isinstance(processor, StabilityMonitor) else None
+        self._channels_out, self._late_by = channels_out, processor.latency_samples
+        self._past = History(channels_in, self._late_by + max_block, max_block)
         self._out = np.zeros((channels_out, max_block), dtype=np.float32)
         self._dry = np.zeros((channels_out, max_block), dtype=np.float32)
         self._dry_share = np.zeros(max_block, dtype=np.float32)
@@ -54,16 +57,22 @@ class Voice:
         Returns
         -------
         Audio [shape=(channels_out, n)]
-            The voice's own buffer: the caller may change it, the next call overwrites it.
+            Or of one channel, if that is the same for all outputs. Not to be changed: it may be the processor's own
+            buffer, or ``driven``. The next call may overwrite it.
         """
-        n = dry.shape[1]
-        late = self._delay.process(dry)
+        if self._late_by:
+            self._past.push(dry)
+        wet = self.processor.process(driven)
+        n = wet.shape[1]
         out = self._out[:, :n]
-        _spread(self.processor.process(driven), out)
-        if isinstance(mix, float) and mix == 1.0:
+        if type(mix) is float and mix == 1.0:
+            if wet.shape[0] == self._channels_out or wet.shape[0] == 1:
+                return wet
+            _spread(wet, out)
             return out
+        _spread(wet, out)
         beside, share = self._dry[:, :n], self._dry_share[:n]
-        _spread(late, beside)
+        _spread(self._past.past(n, self._late_by) if self._late_by else dry, beside)
         np.nan_to_num(beside, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         np.subtract(1.0, mix, out=share)
         beside *= share
@@ -74,7 +83,7 @@ class Voice:
     def reset(self) -> None:
         """Start afresh; not while it is being played."""
         self.processor.reset()
-        self._delay.reset()
+        self._past.clear()
 
 
 def _spread(sound: Audio, out: Audio) -> None:
