@@ -16,6 +16,7 @@ from fxclone.audio import db_to_gain
 from fxclone.clone import Clone
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.processor import channels_text
+from fxclone_realtime.awake import processor_awake
 from fxclone_realtime.control import changed, parse_command
 from fxclone_realtime.devices import AudioDevice
 from fxclone_realtime.engine import Engine, SoundPath
@@ -82,7 +83,7 @@ class Session:
         self.source: FileSource | None = opened.source
         self.notes = opened.notes
         self.inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.priority = ""
+        self.priority, self._awake = "", False
         rate = self.device.sample_rate
         first = watched(rig, rate, self._ask_for_reset)
         self.engine = Engine(
@@ -139,7 +140,7 @@ class Session:
             self.priority = "ordinary priority (null device)"
             denormals_off()
         else:
-            self.priority = raise_priority()
+            self.priority = raise_priority() + (", processor kept awake" if self._awake else "")
 
     def _load(self, text: str) -> Part:
         return part_of(load_rig(text, input_dbu=self.options.input_dbu), self.engine, self._ask_for_reset)
@@ -167,7 +168,7 @@ class Session:
         engine = self.engine
         self._open_recorders()
         try:
-            with stop_on_signals() as stop, audio_priority():
+            with stop_on_signals() as stop, audio_priority(), processor_awake() as self._awake:
                 try:
                     self.device.start(engine)
                     self._device_latency_s = self.device.latency_s
