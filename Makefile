@@ -1,7 +1,7 @@
 # make demo   set up, then train, export, verify, render and play the tanh clone
 # make test   set up, then run the tests
 # make check  lint, types, and the wheel in a clean environment
-# make bench  what it costs to play, and what feedback noise is worth, as tables
+# make bench  what it costs to play, and how good three quick clones are, as tables
 
 PYTHON ?= python3
 VENV := .venv

@@ -8,6 +8,8 @@ page of what is there.
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,11 +31,12 @@ from fxclone.clone import load_clone
 from fxclone.files import read_sound
 
 DOCUMENT = "bench_references.md"
-AROUND_S = 45.0
+AROUND_S = 60.0
 """What a run takes besides training, about: starting, making sound, looking at the effect, export, judging. For the
 plan only."""
-KEPT = ("seconds", "esr_db", "parameters", "family", "steps", "ended", "auto", "m", "past_outputs", "averages",
-        "envelopes", "layers", "width", "activation", "units", "channels", "after_taps", "front")  # fmt: skip
+KEPT = ("seconds", "esr_db", "parameters", "family", "steps", "ended", "auto",
+        "m", "past_outputs", "averages", "envelopes", "layers", "width", "activation",
+        "units", "channels", "direct_taps", "after_taps", "front")  # fmt: skip
 """Of what `fxclone train --json` says."""
 FXCLONE = Path(sys.executable).parent / "fxclone"
 
@@ -96,6 +99,7 @@ def tasks(options: Any, test: tuple[Path, ...], folder: Path) -> Iterator[Task]:
 def run(task: Task, home: Path) -> Result | None:
     """Train, judge, save; None if the run was ended from outside."""
     here = common.machine("onnxruntime", "torch", "numba", "pedalboard")
+    here = re.sub(r", \d+ cores", f", {os.cpu_count()} cores", here, count=1)  # of which it may use some
     work = home / "runs" / f"{task.group}.{task.case.name}.{task.seconds:g}s.seed{task.seed}"
     work.mkdir(parents=True, exist_ok=True)
     model = work / "clone.onnx"
@@ -111,7 +115,8 @@ def run(task: Task, home: Path) -> Result | None:
     by_file: dict[str, float | None] = {}
     price = None
     if used.code:
-        training["failed"] = ((work / "train.log").read_text().strip().splitlines() or [f"exit code {used.code}"])[-1]
+        words = (work / "train.log").read_text().strip().splitlines() or [f"exit code {used.code}"]
+        training["failed"] = words[-1].removeprefix("fxclone: ")
     else:
         said = json.loads((work / "train.log.out").read_text())
         training |= {key: said[key] for key in KEPT if key in said}
@@ -194,4 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")

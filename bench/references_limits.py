@@ -1,4 +1,6 @@
-"""What no clone of a reference gets past: its noise, its own motion, its steps. Each is measured on the test sound."""
+"""What a reference itself says of its clones, measured on the test sound: what no clone gets past (its noise, its own
+motion, its steps), and how far the dry sound is from it, which is no clone at all.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,15 @@ def limits(case: Case, files: Sequence[Path]) -> dict[str, float]:
     -------
     dict
         ESR in dB against the reference's own rendering, of: "again", a second rendering (noise); "later", the sound
-        begun 314 ms later, and moved back (motion); "smooth", ``case.smooth`` with the gain and the offset that fit
-        best (steps). What is below `NOTHING_DB` is left out.
+        begun 314 ms later, and moved back (motion); "dry", the dry sound, and "smooth", ``case.smooth`` (without
+        steps), each with the gain and the offset that fit best. What is below `NOTHING_DB` is left out.
     """
     reference = effect(case.effect)
+    late = reference.latency_samples(RATE)
     sounds = [read_sound(path, sample_rate=RATE, channels=1)[0] for path in files]
     wet = [reference.render(dry, RATE) for dry in sounds]
     others: dict[str, Callable[[Audio], Audio]] = {
+        "dry": lambda dry: np.pad(dry, ((0, 0), (late, 0)))[:, : dry.shape[1]],
         "again": lambda dry: reference.render(dry, RATE),
         "later": lambda dry: reference.render(np.pad(dry, ((0, 0), (LATER_SAMPLES, 0))), RATE)[:, LATER_SAMPLES:],
     }
@@ -44,7 +48,7 @@ def limits(case: Case, files: Sequence[Path]) -> dict[str, float]:
     found = {}
     for name, render in others.items():
         other = [render(dry) for dry in sounds]
-        if name == "smooth":
+        if name in ("dry", "smooth"):
             other = fitted(other, wet)
         error = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(other, wet, strict=True))
         power = sum(float(np.square(sound, dtype=np.float64).sum()) for sound in wet)

@@ -94,8 +94,10 @@ def _pedalboard() -> tuple[Case, ...]:
         Case("LadderFilter", "ladder(mode=LPF24, cutoff_hz=800, resonance=0.5, drive=4)", aim_db=-40,
              hard="Four stages with curves inside the feedback loop: its resonance falls as the level rises."),
         Case("NoiseGate", "noise_gate(threshold_db=-40)", aim_db=-40,
-             hard="Below the threshold the gain falls by 9 dB for every dB: in the last of a note, small errors of the "
-             "level are large errors of the gain."),
+             hard="It touches only the last of a note, which is nearly nothing of the whole: doing nothing is near."),
+        Case("NoiseGate-20", "noise_gate(threshold_db=-20)", aim_db=-40,
+             hard="Below the threshold the gain falls by 9 dB for every dB: small errors of the level are large errors "
+             "of the gain."),
         Case("Bitcrush", "bitcrush(bit_depth=8)", aim_db=-40, smooth="passthrough", hard=steps),
         Case("GSMFullRateCompressor", "gsm",
              hard="A speech codec at 8 kHz that codes frames of 20 ms; where a frame begins depends on when the sound "

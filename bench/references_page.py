@@ -17,6 +17,8 @@ LIMITS = {
     "later": "begun 314 ms later, it differs from itself by {db:.1f} dB",
     "smooth": "without its steps, at the best gain and offset, it differs by {db:.1f} dB",
 }
+ALONE = 0.9
+"""Share of its cores' time from which a command counts as alone on them."""
 NO_LAG_DB = -1.0
 """Above this error a lag means nothing."""
 
@@ -30,19 +32,19 @@ def page(found: Sequence[Result], seed: int) -> str:
     body = "\n\n".join(part for part in parts if part)
     return f"""# How good the clones are
 
-{common.command()}
+`.venv/bin/python bench/references.py`
 
 Clones of effects that a computer renders: what `fxclone train` makes of them in a given time, with no option but the
 time. Recorded devices are in [bench_contest.md](bench_contest.md) and [bench_pairs.md](bench_pairs.md), rooms and
 echoes in [bench_tail.md](bench_tail.md), plugins in [bench_plugins.md](bench_plugins.md).
 
-{fill(f"Judged on {_different(one.heard for one in found)}, which no training heard, against the reference itself.")}
-All errors are free-running: the clone file, run in onnxruntime on its own outputs over whole files from a fresh state.
-Seed {seed}, 48 kHz.
+{fill(_how_judged(found, seed))}
 
 - ESR: sum of squared error over sum of squares, all files end to end, in dB, after so many seconds of training at most.
-  What stands right of it is of the longest run. Worst 100 ms: the highest ESR of such a piece that is not silent. Lag
-  in samples (? where hardly anything is right). Held back: ESR on the sound by which training chose the weights.
+  What stands right of it is of the longest run. Dry: the ESR of the dry sound itself at the gain that fits best; what
+  is not lower than that is no clone. Worst 100 ms: the highest ESR of such a piece that is not silent. Lag in samples
+  (? where hardly anything is right). Held back: ESR on the sound by which training chose the weights. *: it had less
+  than {ALONE * 100:.0f} % of its cores, because other programs ran.
 - Training ends at -80 dB on held-back sound, at a standstill, or with its time. In all: the whole command, with
   starting, making sound, looking at the effect, export and proof.
 - µs / sample: playing, 64-sample blocks, one thread, median block, as in the contest. Real time at 48 kHz is 20.8.
@@ -53,6 +55,14 @@ Seed {seed}, 48 kHz.
 ## Machine
 
 {_machines(found)}"""
+
+
+def _how_judged(found: Sequence[Result], seed: int) -> str:
+    return (
+        f"Judged on {_different(one.heard for one in found)}, which no training heard, against the reference itself. "
+        "All errors are free-running: the clone file, run in onnxruntime on its own outputs over whole files from a "
+        f"fresh state. Seed {seed}, 48 kHz."
+    )
 
 
 def _group(name: str, found: Sequence[Result]) -> str:
@@ -88,8 +98,9 @@ def _figures(
 ) -> str:
     aims = any(case.aim_db is not None for case in cases.values())
     originals = any(case.original_db for case in cases.values())
-    head = ["", *(f"{budget:g} s" for budget in budgets), *["aim"] * aims, "worst 100 ms", "lag", "held back", "family",
-            "size", "model", "weights", "µs / sample", "trained s", "in all s", *["original"] * originals]  # fmt: skip
+    head = ["", *(f"{budget:g} s" for budget in budgets), *["aim"] * aims, "dry", "worst 100 ms", "lag", "held back",
+            "family", "size", "model", "weights", "µs / sample", "trained s", "in all s",
+            *["original"] * originals]  # fmt: skip
     rows = []
     for name in names:
         one, case = last[name], cases.get(name)
@@ -106,10 +117,11 @@ def _figures(
 
 
 def _of_training(one: Result) -> list[str]:
-    facts = one.training
+    facts, dry = one.training, _figure(one.limits.get("dry"), ".1f")
     if one.failed:
-        return [*["-"] * 9, f"{facts['in_all_s']:.0f}"]
+        return [dry, *["-"] * 9, f"{facts['in_all_s']:.0f}"]
     return [
+        dry,
         _figure(one.test["worst_100ms_esr_db"], ".1f"),
         _lag(one.test),
         _figure(facts["esr_db"], ".1f"),
@@ -141,7 +153,7 @@ def _by_level(names: Sequence[str], last: dict[str, Result]) -> str:
 
 def _limit(one: Result, case: Case | None) -> str:
     """What it is, what makes it hard, and what was measured of that."""
-    measured = [LIMITS[name].format(db=db) for name, db in one.limits.items()]
+    measured = [words.format(db=one.limits[name]) for name, words in LIMITS.items() if name in one.limits]
     end = f"failed: {one.failed}" if one.failed else f"training ended: {one.training['ended']}"
     parts = [
         case.hard if case else "",
@@ -179,7 +191,8 @@ def shape(facts: dict[str, Any]) -> str:
 def _esr(found: Sequence[Result]) -> str:
     if not found:
         return ""
-    return "failed" if found[0].failed else f"{found[0].esr_db:.1f}"
+    shared = "*" if found[0].training["cpu_share"] < ALONE else ""
+    return ("failed" if found[0].failed else f"{found[0].esr_db:.1f}") + shared
 
 
 def _figure(value: float | None, how: str) -> str:
@@ -211,7 +224,7 @@ def _machines(found: Sequence[Result]) -> str:
         f"onnxruntime at 64-sample blocks {_span(spans['lstm32_us'], 2)} µs a sample.",
         *(f"- Code {code}" for code in codes),
     ]  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join(fill(line, subsequent_indent="  ") for line in lines)
 
 
 def _span(values: Sequence[float], digits: int) -> str:
