@@ -102,6 +102,7 @@ class SpectrumWatch:
         self._scale = 2.0 / (size * float(np.square(hann).sum()))  # the sum of all bins is then the mean square
         self._piece = np.zeros(size, dtype=np.float32)
         self._spectrum = np.zeros(size // 2 + 1, dtype=np.complex64)
+        np.fft.rfft(self._piece, out=self._spectrum)  # the first of a length is planned: longer than a block lasts
         self._wet, self._dry, self._first = (np.zeros(size // 2 + 1, dtype=np.float32) for _ in range(3))
         self._spare = np.zeros(size // 2 + 1, dtype=np.float32)
         self._first_norm = self._top_first = self._top_power = self._tone_power = self._tone_share = 0.0

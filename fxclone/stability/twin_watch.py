@@ -91,6 +91,8 @@ class Twin:
         direct = self._noise.shape[1] + min(self.clone.meta.receptive_field_samples, length // 2)
         self._early, self._late = (direct, direct + window), (length - window, length)
         self._rest = round(REST_S * sample_rate)
+        # The first piece of a length takes longer than others; not while sound runs.
+        self._twin.process(self._piece[:, : max(SMALLEST_PIECE, int(2 * SHARE * max_block))])
         self._begin()
 
     def reset(self) -> None:
