@@ -11,7 +11,7 @@ from typing import Any, overload
 XRUN_KINDS = ("late block", "input overflow", "output underflow", "input underflow or output overflow")
 MOST_OUTPUTS = 16
 _SLOTS = 64
-_BLOCKS, _SAMPLES, _LAST_CALLBACK_S, _LOAD, _FIRST_BLOCK_S = 0, 1, 3, 7, 18
+_BLOCKS, _SAMPLES, _LAST_CALLBACK_S, _LOAD, _FIRST_BLOCK_S, _ENDED_S = 0, 1, 3, 7, 18, 19
 _DRY_PEAK, _CLIPPED, _DRY_CLIPPED, _ENTERED = 4, 5, 6, 17
 _KINDS_AT, _PEAKS_AT = 32, 40
 
@@ -142,6 +142,8 @@ class Meters:
     """Grows as long as the audio process is well."""
     entered = _Count(_ENTERED)
     """Callbacks that have begun; one more than ``blocks`` while one runs."""
+    ended_s = _Level(_ENDED_S)
+    """``time.perf_counter()`` when the last callback ended."""
     _first_block_s = _Level(_FIRST_BLOCK_S)
 
     def __init__(self, budget_s: float, outputs: int = 1, memory: memoryview | None = None) -> None:
@@ -176,6 +178,7 @@ class Meters:
         slots[_BLOCKS] += 1.0
         if not slots[_FIRST_BLOCK_S]:
             slots[_FIRST_BLOCK_S] = ended
+        slots[_ENDED_S] = ended
         slots[_LAST_CALLBACK_S] = took
         weight = budget if budget < 1.0 else 1.0  # of one block in an average over about a second
         slots[_LOAD] += weight * (took / budget - slots[_LOAD])

@@ -5,6 +5,7 @@ It runs in whichever process makes it; `fxclone play` gives it one of its own (`
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -36,6 +37,8 @@ LONGEST_TAIL_S = 60.0
 """How much of the tail is played after the end of an input file, as much as `fxclone render` writes."""
 TICK_S = 0.05
 MOST_CHAINS = 32
+EARLIEST_SHARE, LATEST_SHARE = 0.15, 0.4
+"""Of a block's time: so long after the end of one, there is a gap before the next that is long enough."""
 ORPHAN_S = 1.0
 """How long the sound goes on when nobody is left who could stop it."""
 HANG_S = 1.5
@@ -198,7 +201,7 @@ class Session:
         duration = self.options.duration_s
         while not self._ended():
             left = TICK_S if duration is None else began + duration - time.perf_counter()
-            if left <= 0 or stop.is_set() or not self._obey(min(TICK_S, left)):
+            if left <= 0 or stop.is_set() or not self._obey(self._until_a_gap(min(TICK_S, left))):
                 self._fade_out()
                 return
             self._wait_for_a_gap()
@@ -214,11 +217,21 @@ class Session:
                 on_tick(self)
 
     def _wait_for_a_gap(self) -> None:
-        """Return when a block has just been done, if one comes: what is done now holds up no other."""
-        meters, budget_s = self.meters, self.engine.budget_s
-        blocks, until = meters.blocks, time.perf_counter() + min(TICK_S, 2 * budget_s)
-        while meters.blocks == blocks and time.perf_counter() < until:
-            time.sleep(budget_s / 10)
+        """Return when a block has just been done, if they come regularly: what is done now holds up no other."""
+        since_s = time.perf_counter() - self.meters.ended_s
+        if since_s % self.engine.budget_s > LATEST_SHARE * self.engine.budget_s:
+            time.sleep(self._until_a_gap(0.0))
+
+    def _until_a_gap(self, wait_s: float) -> float:
+        """Seconds to the first gap between two blocks after ``wait_s``, if blocks come regularly.
+
+        When this thread wakes up, it wants the interpreter, which the callback lets go of while a clone runs, and would
+        have to wait for then.
+        """
+        budget_s = self.engine.budget_s
+        since_s = time.perf_counter() - self.meters.ended_s
+        gap_s = math.ceil((since_s + wait_s) / budget_s) * budget_s - since_s + EARLIEST_SHARE * budget_s
+        return min(gap_s, wait_s + TICK_S)
 
     def _check_hang(self) -> None:
         meters, now = self.meters, time.perf_counter()
