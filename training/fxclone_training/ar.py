@@ -4,7 +4,8 @@
 
 With `averages` and `envelopes` the window reaches further back: leaky averages of x, y, |x| and |y| at time constants
 up to seconds, carried as state. They are the recursive form of a pyramid of averages; a filter with poles near 1 or a
-compressor's gain is out of reach of taps alone.
+compressor's gain is out of reach of taps alone. With `blocks` it is the pyramid itself: a long window, seen through
+averages (`pyramid`).
 
 It sees m inputs, **the newest included** (the row that predicts y[n] contains x[n]; a published notebook leaves it out
 and predicts a sample ahead of its newest input), and m-1 of its own past outputs. Three ways to run the same weights:
@@ -31,6 +32,10 @@ from fxclone.audio import Audio
 from fxclone.errors import UsageError
 from fxclone_export.graph import StreamingGraph
 from fxclone_training import kernels
+from fxclone_training.pyramid import block_averages, fold
+
+LONGEST_WINDOW = 4_096
+"""Samples that taps and blocks may reach back."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class ArConfig:
         A linear path from both windows to the output.
     averages, envelopes : tuple of float
         Time constants, in samples, of leaky averages of x and y, and of |x| and |y|.
+    blocks, past_blocks : tuple of int
+        Lengths of the blocks behind the taps of x, and of y, that are seen as averages (`fxclone_training.pyramid`);
+        in place of averages and envelopes.
     """
 
     m: int = 64
@@ -61,6 +69,8 @@ class ArConfig:
     skip: bool = True
     averages: tuple[float, ...] = ()
     envelopes: tuple[float, ...] = ()
+    blocks: tuple[int, ...] = ()
+    past_blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, constants in (("averages", self.averages), ("envelopes", self.envelopes)):
@@ -69,13 +79,20 @@ class ArConfig:
         if self.slow and self.taps_y == 0:
             raise UsageError("ar model: averages and envelopes need at least one past output")
         for name, value, low, high in (
-            ("m", self.m, 1, 4096),
-            ("past_outputs", self.taps_y, 0, 4096),
+            ("m", self.m, 1, LONGEST_WINDOW),
+            ("past_outputs", self.taps_y, 0, LONGEST_WINDOW),
             ("layers", self.layers, 1, 16),
             ("width", self.width, 1, 1024),
         ):
             if not low <= value <= high:
                 raise UsageError(f"ar model: {name} is {value}; expected {low} to {high}")
+        if (self.blocks or self.past_blocks) and (self.slow or self.taps_y == 0):
+            raise UsageError("ar model: blocks need at least one past output, and no averages or envelopes beside them")
+        if min((1, *self.blocks, *self.past_blocks)) < 1 or max(self.reach, self.past_reach) > LONGEST_WINDOW:
+            raise UsageError(
+                f"ar model: blocks are {self.blocks} and {self.past_blocks}; expected lengths of 1 and more, "
+                f"{LONGEST_WINDOW} samples in all"
+            )
         if self.activation not in kernels.ACTIVATIONS:
             raise UsageError(
                 f"ar model: activation is {self.activation!r}; expected one of {', '.join(kernels.ACTIVATIONS)}"
@@ -92,14 +109,24 @@ class ArConfig:
         return len(self.averages) + len(self.envelopes)
 
     @property
+    def reach(self) -> int:
+        """Inputs that it sees, one by one or in blocks."""
+        return self.m + sum(self.blocks)
+
+    @property
+    def past_reach(self) -> int:
+        """Past outputs that it sees, one by one or in blocks."""
+        return self.taps_y + sum(self.past_blocks)
+
+    @property
     def seen_x(self) -> int:
-        """Numbers that the model sees of the input: taps, then averages, then envelopes."""
-        return self.m + self.slow
+        """Numbers that the model sees of the input: taps, then averages, then envelopes; or taps, then blocks."""
+        return self.m + self.slow + len(self.blocks)
 
     @property
     def seen_y(self) -> int:
         """Numbers that it sees of its past outputs."""
-        return self.taps_y + self.slow
+        return self.taps_y + self.slow + len(self.past_blocks)
 
     def rates(self) -> npt.NDArray[np.float32]:
         """How far each average and envelope moves towards its input in one sample."""
@@ -113,8 +140,8 @@ class ArConfig:
 class ArState:
     """What an ``ar`` model remembers: the last inputs and its own last outputs, oldest first, and its slow values."""
 
-    x: Tensor  # (batch, m-1)
-    y: Tensor  # (batch, taps_y)
+    x: Tensor  # (batch, reach-1)
+    y: Tensor  # (batch, past_reach)
     slow_x: Tensor  # (batch, slow)
     slow_y: Tensor  # (batch, slow)
 
@@ -170,16 +197,14 @@ class Ar(nn.Module):
 
     @property
     def receptive_field_samples(self) -> int:
-        """The window of inputs; averages reach further."""
-        return self.config.m
+        """The window of inputs; leaky averages reach further."""
+        return self.config.reach
 
     def fresh_state(self, batch: int) -> ArState:
         """Silence before the first sample."""
         zeros = self.b_out.new_zeros
-        slow = self.config.slow
-        return ArState(
-            zeros(batch, self.config.m - 1), zeros(batch, self.config.taps_y), zeros(batch, slow), zeros(batch, slow)
-        )
+        c = self.config
+        return ArState(*(zeros(batch, size) for size in (c.reach - 1, c.past_reach, c.slow, c.slow)))
 
     def forward(self, x: Tensor, state: ArState, noise: Tensor | None = None) -> tuple[Tensor, ArState]:
         """Run freely: past outputs are the model's own.
@@ -197,19 +222,20 @@ class Ar(nn.Module):
         state : ArState
             Carried on. Gradients flow through the block, not into the state before it.
         """
-        heard = torch.cat([state.x, x[:, 0]], 1)  # (B, m-1+T)
+        heard = torch.cat([state.x, x[:, 0]], 1)  # (B, reach-1+T)
         slow_x = self.slow_values(x[:, 0], state.slow_x)
         u, v = self.input_part(heard, slow_x)
         y, slow_y = self.run(u, v if noise is None else v + noise, state)
         said = torch.cat([state.y, y], 1)
-        tail = said.shape[1] - self.config.taps_y
+        tail = said.shape[1] - self.config.past_reach
         return (y if noise is None else y - noise)[:, None], ArState(
-            heard[:, heard.shape[1] - self.config.m + 1 :], said[:, tail:], slow_x[:, -1], slow_y
+            heard[:, heard.shape[1] - self.config.reach + 1 :], said[:, tail:], slow_x[:, -1], slow_y
         )
 
     def run(self, u: Tensor, v: Tensor, state: ArState) -> tuple[Tensor, Tensor]:
         """The recursion alone: u (B, T, H) and v (B, T) of `input_part` to y (B, T), and the slow values after."""
-        weights = (self.w_y, self.skip_y, self.hidden, self.b_hidden, self.out)
+        w_y, skip_y = (fold(part, self.config.taps_y, self.config.past_blocks) for part in (self.w_y, self.skip_y))
+        weights = (w_y, skip_y, self.hidden, self.b_hidden, self.out)
         y, slow_y = _FreeRun.apply(u, v, state.y, state.slow_y, *weights, self.config, self.rates)  # type: ignore[no-untyped-call]
         return y, slow_y
 
@@ -237,13 +263,13 @@ class Ar(nn.Module):
         Tensor [shape=(batch, 1, samples)]
             The prediction of y, for the samples after the lead-in.
         """
-        m, K, history = self.config.m, self.config.taps_y, self.history_samples
+        K, history = self.config.taps_y, self.history_samples
         zeros = x.new_zeros(x.shape[0], self.config.slow)
         slow_x = self.slow_values(x[:, 0, history:], zeros if slow_x is None else slow_x)
-        u, v = self.input_part(x[:, 0, history - m + 1 :], slow_x)
-        if self.config.slow:
-            past_slow = self.past_slow_values(y_noisy[:, 0], zeros if slow_y is None else slow_y)
-            u, v = u + past_slow @ self.w_y[:, K:].T, v + past_slow @ self.skip_y[K:]
+        u, v = self.input_part(x[:, 0, history - self.config.reach + 1 :], slow_x)
+        if self.config.seen_y > K:
+            further = self.further_past(y_noisy[:, 0], zeros if slow_y is None else slow_y)
+            u, v = u + further @ self.w_y[:, K:].T, v + further @ self.skip_y[K:]
         if K:
             past = y_noisy[:, :, history - K : -1]
             weights = torch.cat([self.w_y[:, :K], self.skip_y[None, :K]]).flip(-1)[:, None]
@@ -257,13 +283,20 @@ class Ar(nn.Module):
     @property
     def history_samples(self) -> int:
         """Lead-in that `teacher_forced` needs."""
-        return max(self.config.m - 1, self.config.taps_y)
+        return max(self.config.reach - 1, self.config.past_reach)
 
-    def past_slow_values(self, heard: Tensor, before: Tensor) -> Tensor:
-        """What the model sees of the slow past: (B, history + T) -> (B, T, slow).
+    def further_input(self, heard: Tensor, slow: Tensor) -> Tensor:
+        """What it sees of the input beside taps: (B, reach-1+T) and slow values (B, T+1, slow) -> (B, T, ...)."""
+        return block_averages(heard, self.config.m, self.config.blocks) if self.config.blocks else slow[:, 1:]
 
-        Averages up to y[n-1], envelopes up to y[n-2]; ``before`` holds both at the lead-in's end.
+    def further_past(self, heard: Tensor, before: Tensor) -> Tensor:
+        """What it sees of past outputs beside taps: (B, history + T) -> (B, T, ...).
+
+        Blocks and averages up to y[n-1], envelopes up to y[n-2]; ``before`` holds slow values at the lead-in's end.
         """
+        if self.config.past_blocks:
+            past = heard[:, self.history_samples - self.config.past_reach : -1]
+            return block_averages(past, self.config.taps_y, self.config.past_blocks)
         return self._slow_track(heard, before)[:, :-1]
 
     def slow_values_of_past(self, heard: Tensor, before: Tensor) -> Tensor:
@@ -278,13 +311,14 @@ class Ar(nn.Module):
         return values
 
     def input_part(self, heard: Tensor, slow: Tensor) -> tuple[Tensor, Tensor]:
-        """All that depends on the input alone: (B, m-1+T) and slow values (B, T+1, slow) -> u (B, T, H), v (B, T)."""
+        """All that depends on the input alone: (B, reach-1+T), slow values (B, T+1, slow) -> u (B, T, H), v (B, T)."""
         m = self.config.m
         weights = torch.cat([self.w_x[:, :m], self.skip_x[None, :m]]).flip(-1)[:, None]
-        part = functional.conv1d(heard[:, None], weights)  # (B, H+1, T)
+        part = functional.conv1d(heard[:, None, self.config.reach - m :], weights)  # (B, H+1, T)
         u, v = part[:, :-1].transpose(1, 2) + self.b_in, part[:, -1] + self.b_out
-        if self.config.slow:
-            u, v = u + slow[:, 1:] @ self.w_x[:, m:].T, v + slow[:, 1:] @ self.skip_x[m:]
+        if self.config.seen_x > m:
+            further = self.further_input(heard, slow)
+            u, v = u + further @ self.w_x[:, m:].T, v + further @ self.skip_x[m:]
         return u, v
 
     def activate(self, a: Tensor) -> Tensor:
@@ -349,7 +383,9 @@ class Ar(nn.Module):
         slow = f", {len(c.averages)} averages" * bool(c.averages) + f", {len(c.envelopes)} envelopes" * bool(
             c.envelopes
         )
-        return f"{c.m} inputs, {c.taps_y} past outputs{slow}, {c.layers} x {c.width} {c.activation}"
+        inputs = f"{c.reach} inputs in {c.seen_x} taps and blocks" if c.blocks else f"{c.m} inputs"
+        past = f"{c.past_reach} past outputs in {c.seen_y}" if c.past_blocks else f"{c.taps_y} past outputs"
+        return f"{inputs}, {past}{slow}, {c.layers} x {c.width} {c.activation}"
 
     def stored(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Shape and weights, for the run folder."""
@@ -365,7 +401,7 @@ class Ar(nn.Module):
         TypeError, ValueError, RuntimeError
             If shape and weights do not fit each other.
         """
-        known = {name: tuple(shape.get(name, ())) for name in ("averages", "envelopes")}
+        known = {name: tuple(shape.get(name, ())) for name in ("averages", "envelopes", "blocks", "past_blocks")}
         model = Ar(ArConfig(**(shape | known)))
         model.load_state_dict(weights)
         return model

@@ -18,14 +18,16 @@ What was heard, everything that depends on the newest inputs alone, is a convolu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 
 from fxclone_export.graph import StreamingGraph
 from fxclone_training.ar import Ar
+from fxclone_training.pyramid import fold
 
 LONGEST_FOLDED = 70
 """Values of z; with more, a node costs more than a ``Scan``, whose matrices are smaller."""
@@ -60,6 +62,7 @@ def add_ar(
 
     ``prefix`` keeps the states of several models apart; see `export_ar` for the rest.
     """
+    model = folded(model)
     heard = _heard(graph, model, signal, prefix)
     if model.config.taps_y == 0:
         y = _memoryless(graph, model, heard)
@@ -75,8 +78,20 @@ def add_ar(
 def folds(model: Ar) -> bool:
     """Whether the model can be one node, and is cheaper so."""
     c = model.config
-    values = c.width + c.taps_y + 2 * c.slow
+    values = c.width + c.past_reach + 2 * c.slow
     return c.layers == 1 and c.taps_y > 0 and c.activation in ("relu", "tanh") and values <= LONGEST_FOLDED
+
+
+@torch.no_grad()
+def folded(model: Ar) -> Ar:
+    """The same model with its blocks written out as taps."""
+    c = model.config
+    plain = Ar(replace(c, m=c.reach, past_outputs=c.past_reach, blocks=(), past_blocks=()))
+    of_x, of_y = (c.m, c.blocks), (c.taps_y, c.past_blocks)
+    seen = {"w_x": of_x, "skip_x": of_x, "w_y": of_y, "skip_y": of_y}
+    for name, value in model.state_dict().items():
+        plain.state_dict()[name].copy_(fold(value, *seen[name]) if name in seen else value)
+    return plain
 
 
 def _weights(model: Ar) -> dict[str, F64]:

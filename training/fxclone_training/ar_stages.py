@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 
 from fxclone.errors import UsageError
-from fxclone_training import adam, memory_stages
+from fxclone_training import adam, memory_stages, pyramid_stages
 from fxclone_training.analysis import analyse
 from fxclone_training.analysis_choice import Choice, choose
 from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import MAX_PARAMETERS
 from fxclone_training.grow import grow, model_config, widen
-from fxclone_training.recipe import Recipe
+from fxclone_training.recipe import OF_A_SHAPE_OF_ITS_OWN, Recipe
 from fxclone_training.session import Session
 
 FREE_RUNNING_RATE = 5e-4
@@ -42,11 +42,11 @@ def train(session: Session, start: Ar | None, device: torch.device, like: Choice
     if start is not None:
         session.stage = "resumed"
         session.judge(start, loss_db=float("nan"), sigma=0.0)
-        if start.config.slow and start.config.layers == 1:
+        if (start.config.slow or start.config.blocks) and start.config.layers == 1:
             return memory_stages.train(session, start.config, start)
     elif _wants_long_memory(recipe):
         like = like or choose(analyse(session.training, time=False))
-        if recipe.memory == "long" or like.kind in LONG_MEMORY_FOR:
+        if recipe.memory in OF_A_SHAPE_OF_ITS_OWN or like.kind in LONG_MEMORY_FOR:
             return _with_long_memory(session, like)
     if uses_gauss_newton(recipe):
         model = grow(session, start).copy()
@@ -77,7 +77,9 @@ def require_mono(session: Session, family: str) -> None:
 def _wants_long_memory(recipe: Recipe) -> bool:
     """Whether it may have one: unless the shape or the way to train it is given."""
     shaped = recipe.m is not None or recipe.layers > 1 or not recipe.skip or recipe.averages or recipe.envelopes
-    return recipe.memory == "long" or not (recipe.memory == "window" or shaped or recipe.optimiser == "adam")
+    return recipe.memory in OF_A_SHAPE_OF_ITS_OWN or not (
+        recipe.memory == "window" or shaped or recipe.optimiser == "adam"
+    )
 
 
 def _with_long_memory(session: Session, like: Choice) -> str:
@@ -85,11 +87,15 @@ def _with_long_memory(session: Session, like: Choice) -> str:
     if recipe.loss not in ("esr", "mse"):
         session.tell("the loss is for what gradients train; this model is trained on plain squared error")
     size = like.size if recipe.size == "auto" else recipe.size
+    activation = "tanh" if recipe.activation == "auto" else recipe.activation
+    if recipe.memory == "pyramid":
+        pyramid = pyramid_stages.SIZES[size]
+        pyramid = replace(pyramid, width=recipe.width or pyramid.width)
+        return pyramid_stages.train(session, pyramid.config(activation), like.driven)
     tiers = memory_stages.PEDAL if like.kind.startswith("pedal") else memory_stages.DYNAMICS
     memory = tiers[size]
     memory = replace(memory, width=recipe.width or memory.width)
-    config = memory.config(rate, "tanh" if recipe.activation == "auto" else recipe.activation)
-    return memory_stages.train(session, config, like.driven)
+    return memory_stages.train(session, memory.config(rate, activation), like.driven)
 
 
 def uses_gauss_newton(recipe: Recipe) -> bool:

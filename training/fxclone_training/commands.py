@@ -146,7 +146,8 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--memory",
-                help="How far ar remembers: window (curves, filters) or long (pedals).  [default: measured]",
+                help="How far ar remembers: window (curves, filters), long (pedals) or pyramid (a long window).  "
+                "[default: measured]",
                 rich_help_panel=MODEL,
             ),
         ] = None,

@@ -29,6 +29,7 @@ from torch.nn import functional
 from fxclone_training import kernels
 from fxclone_training.ar import Ar, ArState
 from fxclone_training.kernels_jacobian import free_run_rows
+from fxclone_training.pyramid import fold
 from fxclone_training.segments import Segments, SegmentSource
 from fxclone_training.streams import Streams
 
@@ -138,9 +139,10 @@ class FreeRun:
         """Derivatives of the run by every trained weight, (streams, rows, weights)."""
         model, (streams, samples) = self.model, own.shape
         rates, averages = model.rates, len(model.config.averages)
-        if model.config.layers > 1:
+        if model.config.layers > 1 or model.config.past_blocks:
             _, jacobian = predict_with_jacobian(model, z)
-            gains = feedback_gains(model, z).view(streams, samples, model.config.seen_y).numpy()
+            by_tap = fold(feedback_gains(model, z), model.config.taps_y, model.config.past_blocks)
+            gains = by_tap.view(streams, samples, by_tap.shape[1]).numpy()
             full = jacobian.view(streams, samples, jacobian.shape[1])
             kernels.through_feedback(full.numpy(), gains, rates, averages, own.numpy())
             return full[:, :: self.stride]
@@ -232,14 +234,16 @@ def trained(model: Ar) -> list[Tensor]:
 
 def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
     """All that the model sees, as rows: z (rows, seen_x + seen_y), target (rows,), weight (rows,)."""
-    m, K, history = model.config.m, model.config.taps_y, model.history_samples
+    c, history = model.config, model.history_samples
+    m, K = c.m, c.taps_y
     parts = [segments.x[:, history - m + 1 :].unfold(1, m, 1).flip(-1)]  # (B, T, m), newest first
-    if model.config.slow:
-        parts.append(model.slow_values(segments.x[:, history:], segments.slow_x)[:, 1:])
+    if c.seen_x > m:
+        slow = model.slow_values(segments.x[:, history:], segments.slow_x)
+        parts.append(model.further_input(segments.x[:, history - c.reach + 1 :], slow))
     if K:
         parts.append(segments.y_noisy[:, history - K : -1].unfold(1, K, 1).flip(-1))
-    if model.config.slow:
-        parts.append(model.past_slow_values(segments.y_noisy, segments.slow_y))
+    if c.seen_y > K:
+        parts.append(model.further_past(segments.y_noisy, segments.slow_y))
     z = torch.cat(parts, -1).flatten(0, 1)
     return z, segments.target.flatten(), segments.weight.expand_as(segments.target).flatten()
 

@@ -13,10 +13,12 @@ from fxclone_training.losses_text import LossText
 _CHOICES = {
     "family": ("auto", "ar", "recurrent", "tail", "wavenet"),
     "size": ("auto", "nano", "small", "standard", "large"),
-    "memory": ("auto", "window", "long"),
+    "memory": ("auto", "window", "long", "pyramid"),
     "activation": ("auto", "tanh", "relu", "gelu"),
     "optimiser": ("auto", "gauss-newton", "adam"),
 }
+OF_A_SHAPE_OF_ITS_OWN = ("long", "pyramid")
+"""Memories of family ``ar`` whose window, feedback and training go by the size alone."""
 _RANGES: dict[str, tuple[float, float]] = {
     "m": (1, 4096),
     "past_outputs": (0, 4096),
@@ -58,8 +60,9 @@ class Recipe:
     size : str
         ``nano``, ``small``, ``standard`` or ``large``: what it costs to play; ``auto`` is the family's choice.
     memory : str
-        Of family ``ar``: ``window`` hears the last samples only, ``long`` also averages of all before, and
-        ``auto`` measures which it takes.
+        Of family ``ar``: ``window`` hears the last samples only, ``long`` also leaky averages of all before,
+        ``pyramid`` averages over blocks of the last hundreds or thousands; ``auto`` measures whether it takes
+        ``window`` or ``long``.
     tail_s : float or None
         Family ``tail``: length of its responses; None measures how long the effect rings.
     m : int or None
@@ -147,9 +150,9 @@ class Recipe:
         object.__setattr__(self, "loss", str(LossText.parse(self.loss)))
         if self.optimiser == "gauss-newton" and not self.skip:
             raise UsageError("optimiser gauss-newton needs skip = true; use adam for a model without a skip path")
-        if self.memory == "long" and (given := self._shaped()):
+        if self.memory in OF_A_SHAPE_OF_ITS_OWN and (given := self._shaped()):
             raise UsageError(
-                f"memory long has a shape of its own; leave {', '.join(given)} out, or use memory = window"
+                f"memory {self.memory} has a shape of its own; leave {', '.join(given)} out, or use memory = window"
             )
 
     def _shaped(self) -> list[str]:

@@ -43,9 +43,9 @@ class Segments:
 
     def state(self, model: Ar) -> ArState:
         """What the model would remember at the end of the lead-in, had it been right until then."""
-        m, K, history = model.config.m, model.config.taps_y, model.history_samples
+        reach, K, history = model.config.reach, model.config.past_reach, model.history_samples
         return ArState(
-            self.x[:, history - m + 1 : history], self.y_noisy[:, history - K : history], self.slow_x, self.slow_y
+            self.x[:, history - reach + 1 : history], self.y_noisy[:, history - K : history], self.slow_x, self.slow_y
         )
 
 
