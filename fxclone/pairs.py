@@ -54,6 +54,9 @@ class Pair:
         For people and file names.
     provenance : dict
         Where it comes from, in values that JSON knows; ``provenance["notes"]`` is a list of sentences for the user.
+    lead_samples : int
+        What leads in: heard, but neither learnt nor judged, because the recording begins in the middle of a sound. What
+        a compressor does there follows from what was played before.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Pair:
     sample_rate: int
     name: str = "pair"
     provenance: dict[str, Any] = field(default_factory=dict)
+    lead_samples: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dry", valid_audio(self.dry, name=f"the dry sound of {self.name}"))

@@ -47,6 +47,8 @@ WORDS = ("wet", "start_s", "source")
 """Of what is said of a take, what has no median."""
 LATE_SAMPLES = 0.05
 """Lags below this are not worth a word."""
+LEAD_S, LEAD_SHARE = 1.0, 8
+"""What leads in, at most, and at most one part in so many of the sound."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,8 @@ def _joined(pieces: Sequence[_Piece], name: str, rate: int, what: str) -> Pair:
         "notes": pair_notes(pair.dry, pair.wet),
         "digest": digest(pair),
     }
-    return Pair(pair.dry, pair.wet, rate, name, provenance)
+    lead = min(round(LEAD_S * rate), pair.samples // LEAD_SHARE)
+    return Pair(pair.dry, pair.wet, rate, name, provenance, lead)
 
 
 def _row(passage: Passage, aligned: AlignedPair, how: Treatment) -> dict[str, Any]:

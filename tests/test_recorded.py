@@ -1,10 +1,13 @@
 """A recording: aligned, divided so that nothing trained on judges the clone, and told about where it is odd."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from scipy import signal
 
 from fxclone.audio import rms
@@ -15,6 +18,10 @@ from fxclone.recorded import Treatment, read_recording
 from fxclone.signals import training_sound
 from fxclone.takes import Take
 from fxclone.windows import plan_windows
+from fxclone_training.ar import ArConfig
+from fxclone_training.recipe import Recipe
+from fxclone_training.segments import Recording
+from fxclone_training.session import Session
 
 RATE = 32_000
 
@@ -291,3 +298,22 @@ def test_what_is_linear_and_stereo_stays_so(folder):
     assert (found.training.dry.shape[0], found.training.wet.shape[0]) == (1, 2)
     assert not any("mixed to mono" in note for note in found.notes)
     assert read(one, stereo=False).training.wet.shape[0] == 1
+
+
+def test_what_a_recording_begins_with_is_neither_learnt_nor_judged(folder):
+    """The wet sound may begin compressed by what was played before: that is no error of the clone's."""
+    dry = sound(20, 1)
+    found = read(take("a", dry, device(dry)))
+    config = ArConfig(m=2, width=2, averages=(50.0,))
+    generator = torch.Generator().manual_seed(0)
+    for pair in (found.training, found.validation):
+        wrong = pair.wet.copy()
+        wrong[:, : pair.lead_samples] = 1.0
+        pair = replace(pair, wet=wrong)
+        assert 0 < pair.lead_samples <= min(RATE, pair.samples // 8)
+        recording = Recording(pair, config)
+        assert recording.starts(1000, 512, generator).min() >= pair.lead_samples
+        session = Session(Recipe(), pair, pair, generator)
+        model = SimpleNamespace(run_freely=device, work_per_sample=1)
+        assert session.measure(model)[0] < -35
+        assert Session(Recipe(), pair, replace(pair, lead_samples=0), generator).measure(model)[0] > -30

@@ -62,6 +62,7 @@ class Recording:
     def __init__(self, pair: Pair, config: ArConfig, *, device: str = "cpu") -> None:
         self.x = torch.from_numpy(pair.dry[0].copy()).to(device)
         self.y = torch.from_numpy(pair.wet[0].copy()).to(device)
+        self.first = -(-pair.lead_samples // GRID)
         self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
         late = np.concatenate([np.zeros(1, np.float32), pair.wet[0, :-1]])  # envelopes of y are a sample behind
         averages = len(config.averages)
@@ -88,9 +89,10 @@ class Recording:
         )
 
     def starts(self, count: int, samples: int, generator: torch.Generator) -> Tensor:
-        """Random places on the grid, (count, 1)."""
-        places = max(1, (len(self) - samples) // GRID + 1)
-        return torch.randint(0, places, (count, 1), generator=generator) * GRID
+        """Random places on the grid after the pair's lead-in, (count, 1)."""
+        places = (len(self) - samples) // GRID + 1
+        first = min(self.first, max(0, places - 1))
+        return torch.randint(first, max(1, places), (count, 1), generator=generator) * GRID
 
 
 def _grid(signal: np.ndarray, config: ArConfig, chunk: int = 1 << 16) -> Tensor:

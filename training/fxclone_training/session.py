@@ -160,7 +160,8 @@ class Session:
     def measure(self, model: Model) -> tuple[float, float]:
         """Free-running ESR in dB, and the level of the output against the reference in dB."""
         dry, wet = self._sound_for(model)
-        out = model.run_freely(dry)
+        counted = slice(self.validation.lead_samples if dry.shape == self.validation.dry.shape else 0, None)
+        out, wet = model.run_freely(dry)[:, counted], wet[:, counted]
         error = esr(wet, out) if np.isfinite(out).all() else float("inf")
         if not np.isfinite(error):
             return UNUSABLE_DB, float("inf")
