@@ -28,7 +28,7 @@ from fxclone.metrics import compare
 from fxclone.paths import atomic_output
 from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import Take
-from fxclone_training import ar_stages, memory_stages
+from fxclone_training import ar_stages, memory_stages, pyramid_stages
 from fxclone_training.ar import ArConfig
 from fxclone_training.finish import finish_best
 from fxclone_training.recipe import Recipe
@@ -67,6 +67,11 @@ def _window() -> None:
         _set(memory_stages, tiers, {"standard": Window()})
 
 
+def _far() -> None:
+    standard = pyramid_stages.SIZES["standard"]
+    _set(pyramid_stages, "SIZES", {"standard": replace(standard, past_octaves=6)})
+
+
 def _without_race() -> None:
     chosen = ar_stages.choose
     _set(ar_stages, "choose", lambda found: replace(chosen(found), driven=None))
@@ -98,6 +103,7 @@ LONG = {"family": "ar", "memory": "long", "size": "standard"}
 FORMS = {
     "window": Form("window, 32 inputs and 31 past outputs", LONG, _window),
     "pyramid": Form("pyramid, 512 and 16", LONG | {"memory": "pyramid"}),
+    "pyramid-far": Form("pyramid, 512 and 256", LONG | {"memory": "pyramid"}, _far),
     "pyramid-large": Form("pyramid, 4,096 and 64", LONG | {"memory": "pyramid", "size": "large"}),
     "leaky": Form("leaky averages", LONG),
     "grown": Form("window, by `--memory window`", {"family": "ar", "memory": "window"}),

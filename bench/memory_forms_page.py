@@ -15,6 +15,7 @@ PICTURE = "bench_memory_forms.png"
 COLOURS = {
     "window": "#6c757d",
     "pyramid": "#e09f3e",
+    "pyramid-far": "#b5651d",
     "pyramid-large": "#9e2a2b",
     "leaky": "#2b7a78",
     "grown": "#adb5bd",
@@ -62,8 +63,9 @@ Leaky averages, once without each of the stages that come before the free run or
   noise on what it hears of them. 16 units of tanh. Only the numbers that the model sees differ. `--memory window` is
   what fxclone does where a window is enough: it grows one, and ends with gradients.
 - Window: 31 past outputs and 16 units are as many values in the recursion as the leaky averages have, the same cost.
-  The pyramid of 512 inputs and 16 past outputs costs about as much; that of 4,096 and 64 is for what a hundred numbers
-  can see, whatever it costs. Family `recurrent` has the size that is nearest in cost.
+  The pyramid of 512 inputs and 16 past outputs costs about as much. The other two say what more would be worth: 256
+  past outputs, and the `large` size, whose hundred numbers see 4,096 inputs. Family `recurrent` has the
+  size that is nearest in cost.
 - Time: all of training, what looks at the recording first included. Reading, export and rendering are not.
 - µs / sample: the clone file at blocks of 64, one thread, median block; in parentheses as a multiple of an LSTM-32 node
   timed right after it.
