@@ -24,6 +24,7 @@ from fxclone_training.analysis_models import (
     MEMORY_S,
     curve_and_response_db,
     curve_db,
+    dry_db,
     loudest_channel,
     memory_s,
     recursive_filter_db,
@@ -141,6 +142,10 @@ class Analysis:
         None if it is perfectly linear, rings, or is not mono.
     time : Steadiness or None
         None if nobody asked.
+    dry_db : float
+        What the dry sound itself leaves, at its best level.
+    cut_short : bool
+        Whether there was no time to measure all of it.
     """
 
     sample_rate: int
@@ -152,6 +157,8 @@ class Analysis:
     curves: Curves | None = None
     gain: Gain | None = None
     time: Steadiness | None = None
+    dry_db: float = math.inf
+    cut_short: bool = False
 
     @property
     def mono(self) -> bool:
@@ -172,8 +179,17 @@ class Analysis:
         """Whether a gain that follows the level is what makes it: a compressor, a limiter, a gate."""
         if self.gain is None or self.gain.following_db > SOME_COPY_DB:
             return False
-        others = min(self.linear.response_db, self.curves.best_db if self.curves else math.inf)
-        return self.gain.following_db <= others - GAIN_DB
+        others = min(self.gain.still_db, self.linear.response_db, self.curves.best_db if self.curves else math.inf)
+        return self.gain.gates or self.gain.following_db <= others - GAIN_DB
+
+    @property
+    def stays_dry(self) -> bool:
+        """Whether no simple model comes closer than the dry sound itself, and that is close, though not all."""
+        simple = [self.linear.response_db, self.linear.filter_db, self.curves.best_db if self.curves else None]
+        closer = any(one is not None and one <= self.dry_db - GAIN_DB for one in simple)
+        # Relative to a gain that stands still: both were fitted at a low rate, where there is less to explain.
+        closer |= self.gain is not None and self.gain.following_db <= self.gain.still_db - GAIN_DB
+        return FULLY_LINEAR_DB < self.dry_db <= SOME_COPY_DB and not closer
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe; decibels to a hundredth."""
@@ -189,6 +205,7 @@ def analyse(
     time: bool = True,
     around: bool = True,
     listen: Callable[[str], None] = lambda what: None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Analysis:
     """Measure a pair: some seconds of work.
 
@@ -206,12 +223,16 @@ def analyse(
         Whether to try filters around a curve: that alone takes half of the time.
     listen : callable
         Gets what is being measured, in a few words.
+    enough : callable
+        Asked between measurements; True leaves the rest unmeasured.
     """
     listen("how linear it is, and how long it rings")
     found = _first_look(pair, look or tail_stages.look_at(pair))
     if not found.linear.rings and found.mono:
-        found = _linear(found, pair) if found.linear.whole else _nonlinear(found, pair, around, listen)
-    if time:
+        found = _linear(found, pair, enough) if found.linear.whole else _nonlinear(found, pair, around, listen, enough)
+    if time and enough():
+        found = replace(found, cut_short=True)
+    elif time:
         listen("whether it is the same at another time" if render else "whether it moves, and its noise")
         steadiness = by_rendering(render, pair) if render else by_listening(pair)
         found = replace(found, time=steadiness)
@@ -219,32 +240,44 @@ def analyse(
 
 
 def _first_look(pair: Pair, look: LongLinear) -> Analysis:
-    memory = look.tail_s if look.kind != "short" else memory_s(loudest_channel(pair))
+    one = loudest_channel(pair)
+    memory = look.tail_s if look.kind != "short" else memory_s(one)
     doubtful = look.kind == "short" and LINEAR_DB < look.short_db <= NEARLY_LINEAR_DB
-    fitted_db = response_db(loudest_channel(pair)) if doubtful else None
+    fitted_db = response_db(one) if doubtful else None
     linear = Linear(look.kind, look.short_db, look.long_db, look.tail_s, look.drive, memory, fitted_db)
-    return Analysis(pair.sample_rate, pair.seconds, pair.dry.shape[0], pair.wet.shape[0], _side(pair.wet), linear)
+    channels = pair.dry.shape[0], pair.wet.shape[0]
+    return Analysis(pair.sample_rate, pair.seconds, *channels, _side(pair.wet), linear, dry_db=dry_db(one))
 
 
-def _linear(found: Analysis, pair: Pair) -> Analysis:
+def _linear(found: Analysis, pair: Pair, enough: Callable[[], bool]) -> Analysis:
     """Which linear effect: one that a few past samples make?"""
     found = replace(found, linear=replace(found.linear, filter_db=recursive_filter_db(pair)))
     if found.linear.response_db <= FULLY_LINEAR_DB:
         return found
+    if enough():
+        return replace(found, cut_short=True)
     gain, _ = follow_level(*tail_stages.middle(pair, GAIN_S, GAIN_HZ), GAIN_HZ)  # a gate works where it is soft
     return replace(found, gain=gain)
 
 
-def _nonlinear(found: Analysis, pair: Pair, around: bool, listen: Callable[[str], None]) -> Analysis:
+def _nonlinear(
+    found: Analysis, pair: Pair, around: bool, listen: Callable[[str], None], enough: Callable[[], bool]
+) -> Analysis:
     """Curves, then a gain, then filters around a curve, while nothing explains it."""
+    if enough():
+        return replace(found, cut_short=True)
     listen("whether a curve makes it")
     curves = Curves(curve_db(pair), curve_and_response_db(pair))
+    if enough():
+        return replace(found, curves=curves, cut_short=True)
     listen("whether its gain follows the level")
     gain, _ = follow_level(*tail_stages.middle(pair, GAIN_S, GAIN_HZ), GAIN_HZ)
     if around and curves.best_db > CURVE_DB:
         listen("whether filters around a curve make it")
-        start = race(pair)
-        curves = replace(curves, driven_db=start.esr_db, cutoff_hz=start.cutoff_hz, drive=start.drive)
+        start = race(pair, should_stop=enough)
+        found = replace(found, cut_short=enough())
+        if math.isfinite(start.esr_db):
+            curves = replace(curves, driven_db=start.esr_db, cutoff_hz=start.cutoff_hz, drive=start.drive)
     if curves.curve_db <= min(CURVE_DB, curves.curve_then_response_db):  # it is all there is
         found = replace(found, linear=replace(found.linear, memory_s=MEMORY_S[0]))
     return replace(found, curves=curves, gain=gain)

@@ -93,7 +93,8 @@ def choose(found: Analysis) -> Choice:
     if noisy and size != "nano":
         size = "small"
     expected_db = _expected_db(found) if kind == "moving" else None
-    words = " ".join([_like(found, kind), *_measured(found), _chosen(found, kind, family, size, expected_db)])
+    said = [_like(found, kind), *_measured(found), *_honest(found, kind)]
+    words = " ".join([*said, _chosen(found, kind, family, size, expected_db)])
     return Choice(kind, family, size, kind != "moving", expected_db, words, _driven(found))
 
 
@@ -253,6 +254,24 @@ def _steady(found: Analysis) -> list[str]:
         said.append("It has no noise.")
     else:
         said.append(f"Its noise is at {time.floor_db:.0f} dB, and no clone gets below that.")
+    return said
+
+
+def _honest(found: Analysis, kind: str) -> list[str]:
+    """What is not known, and what a clone will not do."""
+    said = []
+    if found.cut_short:
+        said.append("There was no time to measure more (--seconds).")
+    if found.stays_dry and kind not in ("moving", "dynamics"):
+        said.append(
+            "To be honest: nothing simple comes closer than the dry sound itself, at the right level, which leaves "
+            f"{found.dry_db:.0f} dB. If what is left is noise, or the steps of a bit crusher, no clone will have it."
+        )
+    gain = found.gain
+    if kind == "dynamics" and gain is not None and gain.gates:
+        said.append(
+            "What it silences is hardly a part of the error: a clone may let more of it through than the original."
+        )
     return said
 
 

@@ -7,10 +7,14 @@ the detector's level in dB. Blocks of a millisecond are enough to know three sum
 costs next to nothing: the one that explains most shows how fast the device reacts, and all of them together what a gain
 that follows the level can explain at all. A distortion bends each single wave, and no gain that moves from note to note
 explains that; a compressor hardly bends waves, and no curve explains that it still remembers the note before.
+
+A gate is told by what it silences, which is too soft to count in any sum of errors. A curve cannot shut: whatever it
+does to a soft sound it also does to every loud one, on its way through zero.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from fxclone.audio import Audio, power_to_db
+from fxclone_training.analysis_models import through_curve
 from fxclone_training.tail_identify import Doubles, convolve, identify
 
 BLOCK_S = 0.001
@@ -34,6 +39,11 @@ RESPONSE_S = 0.05
 RIDGE = 1e-5
 HEARD_DB = -50.0
 """Blocks that are this much softer than the loudest do not count where the gain itself is looked at."""
+SHUT = 0.1
+"""A gain under this share of its highest is a gate that is shut."""
+SHUT_SHARE, SHUTS_BETTER_DB = 0.02, 6.0
+"""A gate is shut for so much of the time that something comes in, and a gain that follows the level silences what a
+curve lets through by so much more."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,13 @@ class Gain:
         How far the gain moves while something is heard: from its 5th to its 95th percentile.
     slope : float
         dB of gain for each dB of level: below 0 it turns down what is loud, above 0 what is soft.
+    still_db : float
+        What the response leaves without any gain that moves, on the same sound: a following gain has to be better.
+    shut_share : float
+        Share of the time that something comes in for which next to nothing comes out.
+    shut_db, curve_shut_db : float
+        Error of a gain that follows the level, and of the best curve, in that time: against what would be heard if it
+        were open, in dB; the median, for its ends are neither open nor shut.
     """
 
     following_db: float
@@ -60,6 +77,15 @@ class Gain:
     release_ms: float
     range_db: float
     slope: float
+    still_db: float = math.inf
+    shut_share: float = 0.0
+    shut_db: float = 0.0
+    curve_shut_db: float = 0.0
+
+    @property
+    def gates(self) -> bool:
+        """Whether it silences what is soft, and not as a curve would."""
+        return self.shut_share >= SHUT_SHARE and self.slope > 0 and self.shut_db <= self.curve_shut_db - SHUTS_BETTER_DB
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +125,12 @@ def follow_level(dry: Audio, wet: Audio, sample_rate: int) -> tuple[Gain, GainTr
     pairs = [(attack, release) for attack in ATTACKS_MS for release in RELEASES_MS if release >= attack]
     levels = _detect(power, np.array(pairs) / (1e3 * block / sample_rate))  # (detectors, blocks), dBFS
     taps = min(round(RESPONSE_S * sample_rate), dry.shape[1])
-    gain = np.ones(count)
+    gain, still_db = np.ones(count), math.inf
     for _ in range(TURNS):
         driven = (dry * np.repeat(gain, block)).astype(np.float32)
-        response = identify(driven, wet, taps, iterations=20, target_db=-70).responses
-        heard = convolve(dry, response)
+        fit = identify(driven, wet, taps, iterations=20, target_db=-70)
+        still_db = min(still_db, fit.residual_db) if (gain == 1).all() else still_db
+        heard = convolve(dry, fit.responses)
         own, both, energy = (
             _sums(heard[0], heard[0], block),
             _sums(heard[0], wet[0], block),
@@ -123,7 +150,26 @@ def follow_level(dry: Audio, wet: Audio, sample_rate: int) -> tuple[Gain, GainTr
     low, high = np.quantile(shown[audible], [0.05, 0.95])
     slope = float(np.polyfit(levels[best][audible], shown[audible], 1)[0]) if np.ptp(levels[best][audible]) > 1 else 0.0
     attack_ms, release_ms = pairs[best]
-    found = Gain(following_db, power_to_db(free), attack_ms, release_ms, float(high - low), slope)
+    shut = audible & (np.abs(moved) < SHUT * np.quantile(np.abs(moved[audible]), 0.95))
+    x, y = heard[0].astype(np.float64), wet[0].astype(np.float64)
+    bent = np.square(y - through_curve(x, y)).reshape(count, block).sum(axis=1)
+    opened = np.maximum(own, 1e-30) * float(np.square(moved[audible]).max(initial=1e-30))
+    shut_db, curve_shut_db = (
+        power_to_db(float(np.median(np.maximum(left / opened, 1e-9)[shut]))) if shut.any() else 0.0
+        for left in (energy - 2 * gain * both + gain * gain * own, bent)
+    )
+    found = Gain(
+        following_db,
+        power_to_db(free),
+        attack_ms,
+        release_ms,
+        float(high - low),
+        slope,
+        still_db,
+        float(np.count_nonzero(shut) / max(1, np.count_nonzero(audible))),
+        shut_db,
+        curve_shut_db,
+    )
     free_db = np.where(audible, 20 * np.log10(np.maximum(np.abs(moved), 1e-4)), np.nan)
     return found, GainTrace(levels[best], np.where(audible, shown, np.nan), free_db, block / sample_rate)
 

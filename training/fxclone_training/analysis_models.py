@@ -12,7 +12,7 @@ from fxclone.audio import Audio, power_to_db, rms
 from fxclone.pairs import Pair
 from fxclone_training.analysis_time import EXACT_DB
 from fxclone_training.tail_front import curve_then_response_db
-from fxclone_training.tail_identify import identify
+from fxclone_training.tail_identify import Doubles, identify
 from fxclone_training.tail_length import DRIVES, SHORT_S, driven
 
 CURVE_S, PIECES = 8.0, 5
@@ -52,9 +52,22 @@ def _pieces(pair: Pair) -> tuple[Audio, Audio]:
     )
 
 
-def curve_db(pair: Pair) -> float:
-    """What is left by the best curve there is: the mean of wet for each value of dry, as a polygon."""
+def dry_db(pair: Pair) -> float:
+    """What is left by the dry sound itself, at its best level."""
     x, y = pair.dry[0].astype(np.float64), pair.wet[0].astype(np.float64)
+    energy = max(float(y @ y), 1e-30)
+    return max(EXACT_DB, power_to_db(max(0.0, 1 - float(x @ y) ** 2 / max(float(x @ x), 1e-30) / energy)))
+
+
+def curve_db(pair: Pair) -> float:
+    """What is left by the best curve there is."""
+    x, y = pair.dry[0].astype(np.float64), pair.wet[0].astype(np.float64)
+    left = y - through_curve(x, y)
+    return max(EXACT_DB, power_to_db(float(left @ left) / max(float(y @ y), 1e-30)))
+
+
+def through_curve(x: Doubles, y: Doubles) -> Doubles:
+    """What the curve makes of x (samples,) that is nearest to y: its mean for each value of x, as a polygon."""
     top = max(float(np.abs(x).max()), 1e-9)
     place = (np.arcsinh(CURVE_BEND * x / top) / np.arcsinh(CURVE_BEND) + 1) / 2 * (CURVE_KNOTS - 1)  # finer near zero
     below = np.minimum(place.astype(int), CURVE_KNOTS - 2)
@@ -64,8 +77,8 @@ def curve_db(pair: Pair) -> float:
     aim = np.bincount(below, (1 - share) * y, CURVE_KNOTS) + np.bincount(below + 1, share * y, CURVE_KNOTS)
     band = np.stack([np.append(0.0, beside[:-1]), diagonal + 1e-9 * len(x) / CURVE_KNOTS])
     heights = linalg.solveh_banded(band, aim)
-    left = y - (1 - share) * heights[below] - share * heights[below + 1]
-    return max(EXACT_DB, power_to_db(float(left @ left) / max(float(y @ y), 1e-30)))
+    made: Doubles = (1 - share) * heights[below] + share * heights[below + 1]
+    return made
 
 
 def curve_and_response_db(pair: Pair) -> float:

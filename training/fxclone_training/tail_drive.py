@@ -12,7 +12,9 @@ step has to find them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -65,20 +67,29 @@ class Start:
     esr_db: float
 
 
-def race(pair: Pair) -> Start:
-    """Which high-pass and drive explain a mono pair best: some seconds of work."""
+def race(pair: Pair, *, should_stop: Callable[[], bool] = lambda: False) -> Start:
+    """Which high-pass and drive explain a mono pair best: some seconds of work.
+
+    First the high-pass, with curves of all drives at once; then the drive behind that high-pass and its neighbours.
+    ``should_stop`` is asked on the way; True gives the best so far, with an infinite error if there is none.
+    """
     dry, wet = (np.ascontiguousarray(resample(sound, pair.sample_rate, RACE_HZ)) for sound in _excerpts(pair))
     taps = round(RACE_RESPONSE_S * RACE_HZ)
-    best = Start(0.0, 0.0, math.inf)
-    for cutoff_hz in CUTOFFS_HZ:
+
+    def left_db(cutoff_hz: float, drives: Sequence[float]) -> float:
+        if should_stop():
+            return math.inf
         heard = highpass(dry, cutoff_hz, RACE_HZ)
         level = max(float(np.sqrt(np.square(heard, dtype=np.float64).mean())), 1e-9)
-        curves = [np.tanh(np.float32(drive / level) * heard) for drive in DRIVES]
-        for place, drive in enumerate(DRIVES[:-1]):
-            both = np.concatenate([dry, *curves[place : place + 2]])
-            left_db = identify(both, wet, taps, iterations=12, target_db=-50).residual_db
-            if left_db < best.esr_db:
-                best = Start(cutoff_hz, float(np.sqrt(drive * DRIVES[place + 1])), left_db)
+        curves = [np.tanh(np.float32(drive / level) * heard) for drive in drives]
+        return identify(np.concatenate([dry, *curves]), wet, taps, iterations=12, target_db=-50).residual_db
+
+    errors = [left_db(cutoff_hz, DRIVES[1::2]) for cutoff_hz in CUTOFFS_HZ]
+    place, best = int(np.argmin(errors)), Start(0.0, 0.0, math.inf)
+    for cutoff_hz in (CUTOFFS_HZ[place], *CUTOFFS_HZ[max(0, place - 1) : place], *CUTOFFS_HZ[place + 1 : place + 2]):
+        for two in pairwise(DRIVES):
+            found = Start(cutoff_hz, math.sqrt(two[0] * two[1]), left_db(cutoff_hz, two))
+            best = min(best, found, key=lambda one: one.esr_db)
     return best
 
 
@@ -160,7 +171,9 @@ class _Fit:
         driven = self._run(self.seen[part].astype(np.float64), self.weights, self.bias, self.out)[0]
         both = np.stack([self.pair.dry[0, part], driven.astype(np.float32)])
         iterations = 2 * FIT_ITERATIONS if whole else FIT_ITERATIONS
-        found = identify(both, self.pair.wet[:, part], self.taps, iterations=iterations, target_db=-90)
+        stop = self.session.is_over if self.after.any() else lambda: False  # the first ones are needed
+        wet = self.pair.wet[:, part]
+        found = identify(both, wet, self.taps, iterations=iterations, target_db=-90, should_stop=stop)
         self.direct, self.after = found.responses[0].astype(np.float64)
 
     def look(self, loss_db: float) -> float:

@@ -84,6 +84,7 @@ def fit_front_and_tail(
     seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
     listen: Callable[[str, float], None] | None = None,
+    keep: Callable[[Ar, Audio], None] | None = None,
 ) -> FrontFit:
     """Fit ``wet = tail * front(dry)``.
 
@@ -107,10 +108,12 @@ def fit_front_and_tail(
         Asked between steps; True ends the search, and the best so far is the result.
     listen : callable or None
         Gets the stage and the held-back ESR in dB.
+    keep : callable or None
+        Gets front and tail whenever they are the best so far.
     """
     if dry.shape[0] != 1:
         raise UsageError(f"a front before a tail hears one channel, and dry has {dry.shape[0]}; use mono dry sound")
-    search = _Search(dry, wet, taps, sample_rate, held_back, seed, should_stop, listen)
+    search = _Search(dry, wet, taps, sample_rate, held_back, seed, should_stop, listen, keep)
     search.curves()
     model: Ar | None = None
     for window in WINDOWS:
@@ -147,7 +150,7 @@ def curve_then_response_db(dry: Audio, wet: Audio, taps: int, sample_rate: int) 
     taps, sample_rate : int
         As for `fit_front_and_tail`.
     """
-    search = _Search(dry, wet, taps, sample_rate, HELD_BACK, 0, lambda: False, None)
+    search = _Search(dry, wet, taps, sample_rate, HELD_BACK, 0, lambda: False)
     search.curves()
     return search.log[-1][1]
 
@@ -164,12 +167,13 @@ class _Search:
         held_back: float,
         seed: int,
         should_stop: Callable[[], bool],
-        listen: Callable[[str, float], None] | None,
+        listen: Callable[[str, float], None] | None = None,
+        keep: Callable[[Ar, Audio], None] | None = None,
     ) -> None:
         self.dry, self.wet, self.taps, self.sample_rate = dry, wet, taps, sample_rate
         self.cut = round(dry.shape[1] * (1 - held_back))
         self.generator = torch.Generator().manual_seed(seed)
-        self.should_stop, self.listen = should_stop, listen
+        self.should_stop, self.listen, self.keep = should_stop, listen, keep
         self.best: tuple[Ar, Audio] | None = None
         self.best_db = float("inf")
         self.log: list[tuple[str, float]] = []
@@ -192,7 +196,7 @@ class _Search:
             weights = self._curve_weights(basis[:, : self.cut])
             self.between = self._levelled((weights @ basis)[None].astype(np.float32))
         self.cut = whole
-        self._tell("curves", self._fit_tail(self.between))
+        self._tell("curves", self._fit_tail(self.between, quick=self.should_stop()))
 
     def fresh(self, config: ArConfig) -> Ar:
         """A front that does roughly what the curves do."""
@@ -219,6 +223,8 @@ class _Search:
         esr_db = self._fit_tail(self.between)
         if esr_db < self.best_db:
             self.best_db, self.best = esr_db, (model.copy(), self.tail.copy())
+            if self.keep is not None:
+                self.keep(*self.best)
         self._tell(f"front m={model.config.m}", esr_db)
         return model
 
@@ -249,6 +255,7 @@ class _Search:
             self.taps,
             iterations=12 if quick else 40,
             target_db=-40 if quick else -80,
+            should_stop=self.should_stop if self.best else lambda: False,  # who stops early gets a tail all the same
         )
         self.tail = fit.responses
         made = convolve(between, self.tail)[:, cut:]

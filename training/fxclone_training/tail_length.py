@@ -8,6 +8,7 @@ what is left out stays under the wanted error, or where the decay meets that flo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,13 @@ class LongLinear:
 
 
 def choose_length(
-    dry: Audio, wet: Audio, sample_rate: int, *, tail_s: float | None = None, left_out_db: float = LEFT_OUT_DB
+    dry: Audio,
+    wet: Audio,
+    sample_rate: int,
+    *,
+    tail_s: float | None = None,
+    left_out_db: float = LEFT_OUT_DB,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TailLength:
     """Choose the length of the response from dry (ci, samples) to wet (co, samples).
 
@@ -108,6 +115,8 @@ def choose_length(
         A length to take as it is; the rest is still measured.
     left_out_db : float
         See `LEFT_OUT_DB`.
+    should_stop : callable
+        Asked on the way; True gives what the response so far shows.
     """
     if tail_s is not None and not 0 < tail_s * sample_rate <= dry.shape[1]:
         raise UsageError(
@@ -116,17 +125,24 @@ def choose_length(
     longest = max(min(LONGEST_S, SHARE_OF_SOUND * dry.shape[1] / sample_rate), tail_s or 0.0)
     first = longest if tail_s is not None else min(FIRST_S, longest)
     while True:
-        found = _measure(dry, wet, sample_rate, first, tail_s, left_out_db)
-        if first >= longest or found.tail_s < ENDS_WITHIN * first:
+        found = _measure(dry, wet, sample_rate, first, tail_s, left_out_db, should_stop)
+        if should_stop() or first >= longest or found.tail_s < ENDS_WITHIN * first:
             return found
         first = min(2 * first, longest)
 
 
 def _measure(
-    dry: Audio, wet: Audio, sample_rate: int, longest: float, tail_s: float | None, left_out_db: float
+    dry: Audio,
+    wet: Audio,
+    sample_rate: int,
+    longest: float,
+    tail_s: float | None,
+    left_out_db: float,
+    should_stop: Callable[[], bool],
 ) -> TailLength:
     """The length as a response of ``longest`` seconds shows it."""
-    fit = identify(dry, wet, max(1, round(longest * sample_rate)), iterations=ITERATIONS, target_db=TARGET_DB)
+    taps = max(1, round(longest * sample_rate))
+    fit = identify(dry, wet, taps, iterations=ITERATIONS, target_db=TARGET_DB, should_stop=should_stop)
     heard = _as_heard(fit.responses, dry)
     window = max(1, round(WINDOW_S * sample_rate))
     levels = _window_energies(heard, window)  # both channels together

@@ -12,6 +12,7 @@ import torch
 from fxclone.audio import Audio
 from fxclone.files import resample
 from fxclone.pairs import Pair
+from fxclone_training.ar import Ar
 from fxclone_training.session import Finished, Session
 from fxclone_training.tail import Tail
 from fxclone_training.tail_delay import EXPLAINED_DB, search_delay
@@ -38,17 +39,33 @@ def middle(pair: Pair, seconds: float, sample_rate: int) -> tuple[Audio, Audio]:
     return dry, wet
 
 
+def plain_gain(pair: Pair) -> Tail:
+    """The dry sound at its best level: from each channel in to each channel out, one number."""
+    return Tail(identify(pair.dry, pair.wet, 1).responses)
+
+
+def keep_dry(session: Session) -> None:
+    """Something to keep, however early the end."""
+    session.judge(plain_gain(session.training), loss_db=math.nan, sigma=0.0)
+
+
 def train(session: Session, start: Tail | None, device: torch.device, found: LongLinear | None = None) -> str:
     """Run the stages; returns why training ended. ``found`` is what `look_at` says, if somebody has looked."""
     training = session.training
     if start is not None:
         session.stage = "resumed"
         session.judge(start, loss_db=math.nan, sigma=0.0)
+    elif not session.kept:
+        keep_dry(session)
     session.stage = "tail length"
     session.spend()
     found = found or look_at(training)
     heard = driven(training.dry, found.drive)  # through a curve, where that is needed to see the tail behind it
-    length = choose_length(heard, training.wet, training.sample_rate, tail_s=session.recipe.tail_s)
+    length = choose_length(
+        heard, training.wet, training.sample_rate, tail_s=session.recipe.tail_s, should_stop=session.is_over
+    )
+    if session.is_over():
+        session.spend()  # which says why it ends
     session.findings["tail"] = {
         "tail_s": length.tail_s,
         "noise_floor_db": length.noise_floor_db,
@@ -75,6 +92,7 @@ def _responses(session: Session, taps: int) -> str:
     fit = identify(training.dry, training.wet, taps, should_stop=session.is_over)
     linear_db = session.judge(Tail(fit.responses), loss_db=fit.residual_db, sigma=0.0)
     session.stage = "echoes"
+    session.spend()
     echoes = search_delay(training.dry, training.wet, fit.responses, fit.residual_db, training.sample_rate)
     if echoes is not None and echoes.lines:
         model = Tail(echoes.direct, lines=echoes.lines)
@@ -94,7 +112,11 @@ def front_and_tail(session: Session, taps: int) -> str:
         return "the responses are found"
     session.stage = "front and tail"
     session.spend()
-    both = fit_front_and_tail(
+
+    def keep(front: Ar, tail: Audio) -> None:
+        session.judge(Tail(None, front.copy(), tail), loss_db=math.nan, sigma=0.0)
+
+    fit_front_and_tail(
         training.dry,
         training.wet,
         taps,
@@ -103,8 +125,8 @@ def front_and_tail(session: Session, taps: int) -> str:
         target_db=recipe.target_esr_db,
         seed=recipe.seed,
         should_stop=session.is_over,
+        keep=keep,
     )
-    session.judge(Tail(None, both.front, both.tail), loss_db=both.esr_db, sigma=0.0)
     if session.is_over():
         raise Finished(f"{recipe.seconds:g} s of training are over")
     return "nothing improves any more"
