@@ -25,9 +25,10 @@ import numpy as np
 from contest_pairs import DEVICES, Material, prepared
 from contest_result import Result, is_there, results
 
+from fxclone.audio import Audio
 from fxclone.clone import load_clone
 from fxclone.files import read_sound
-from fxclone.metrics import compare
+from fxclone.metrics import compare, esr_db
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = "bench_contest.md"
@@ -137,7 +138,7 @@ def run(task: Task, place: Place) -> list[Result]:
             seed=place.seed,
             digest=task.material.digest,
             training=facts,
-            test=compare(wet, estimate[None], rate, dry).as_dict(),
+            test=compare(wet, estimate[None], rate, dry).as_dict() | _after_the_start(wet, estimate[None], rate),
             cost=price,
             yardstick={name: (before[name] + after[name]) / 2 for name in before},
             machine=here,
@@ -147,6 +148,13 @@ def run(task: Task, place: Place) -> list[Result]:
         result.save(place.results)
         done.append(result)
     return done
+
+
+def _after_the_start(wet: Audio, estimate: Audio, rate: int) -> dict[str, float | None]:
+    """ESR without the first second: the recordings are cut from longer ones, and begin in the middle of a sound."""
+    known = slice(rate, None)
+    value = esr_db(wet[:, known], estimate[:, known])
+    return {"esr_after_1s_db": value if np.isfinite(value) else None}
 
 
 Look = tuple[float, dict[str, Any], np.ndarray]

@@ -72,6 +72,8 @@ it is behind.
   fxclone's player, after proof that they give the trainer's own rendering. "≈": quoted; Neural Amp Modeler's C++
   player is in no package index, and {QUOTED_WAVENET_US} µs were measured where an LSTM-32 node takes
   {QUOTED_LSTM32_US} µs: {QUOTED_WAVENET_US / QUOTED_LSTM32_US:.1f} times the node of this run.
+- After 1 s: ESR without the first second of the test. The recordings are cut from longer ones: a compressor is already
+  turned down when they begin, and no model that starts afresh can know it.
 - Peak MB: resident memory of the training process at its largest.
 - *: it had less than {ALONE * 100:.0f} % of its cores, because other programs ran. Several seeds: the median, and in
   parentheses the lowest and the highest.
@@ -101,8 +103,8 @@ def _one_pair(name: str, found: Sequence[Result], pairs: Path) -> str:
         else []
     )
     budgets = sorted({one.budget_s for one in found})
-    head = ["", *(f"{budget:g} s" for budget in budgets), "A-weighted", "lag", "µs / sample", "weights", "before s",
-            "steps", "peak MB"]  # fmt: skip
+    head = ["", *(f"{budget:g} s" for budget in budgets), "after 1 s", "A-weighted", "lag", "µs / sample", "weights",
+            "before s", "steps", "peak MB"]  # fmt: skip
     rows = []
     for who in _order(found):
         mine = [one for one in found if one.contestant == who]
@@ -111,6 +113,7 @@ def _one_pair(name: str, found: Sequence[Result], pairs: Path) -> str:
             [
                 WHO[who][0],
                 *(_esr([one for one in mine if one.budget_s == budget]) for budget in budgets),
+                _figure(last.test.get("esr_after_1s_db"), ".1f"),
                 _figure(last.test["a_weighted_esr_db"], ".1f"),
                 _figure(last.test["lag_samples"], "+.2f"),
                 _cost(last),
