@@ -25,10 +25,12 @@ FAMILIES_FOR = {
     "pedal": ("ar",),
     "pedal and cabinet": ("tail",),
     "dynamics": ("ar",),
+    "gate": ("recurrent", "ar"),
     "unknown": ("ar",),
     "moving": ("ar",),
 }
-"""For each kind the families, best first; the first that there is will be taken."""
+"""For each kind the families, best first; the first that there is will be taken. A gate is dynamics that shut: what
+hears its own past by a steep gain that falls with it begins to howl, and the cells of an LSTM are gates themselves."""
 SIZES = {"filter": "nano", "curve": "nano", "moving": "small"}
 """Where it is not ``standard``."""
 HARD_DB = -6.0
@@ -85,7 +87,8 @@ class Choice:
 def choose(found: Analysis) -> Choice:
     """Choose a family and a size for what was measured."""
     kind = kind_of(found)
-    family = family_for(kind)
+    gates = kind == "dynamics" and found.gain is not None and found.gain.gates
+    family = family_for("gate" if gates else kind)
     size = SIZES.get(kind, "standard")
     noisy = found.time is not None and found.time.floor_exact and found.time.floor_db > NOISY_DB
     if kind == "unknown" and found.best_db > HARD_DB:

@@ -14,7 +14,7 @@ from fxclone_training.analysis_choice import WORTH_DB, Choice, choose
 from fxclone_training.analysis_models import FULLY_LINEAR_DB
 from fxclone_training.analysis_time import by_listening
 from fxclone_training.grow import linear_stage
-from fxclone_training.session import Session
+from fxclone_training.session import Finished, Session
 from fxclone_training.tail import Tail
 from fxclone_training.tail_drive import train_driven
 from fxclone_training.tail_identify import identify
@@ -22,31 +22,70 @@ from fxclone_training.tail_length import SHORT_S, LongLinear
 
 SMALL = 32
 """Inputs of a linear `ar` model that is worth trying before a response, which takes a second."""
+LOOK_SHARE = 0.4
+"""Measuring takes at most about this share of the budget: what is not known then stays unknown, and training begins."""
+CLOSER_DB = 2.0
+"""A clone that is not closer than the dry sound by so much has learned nothing of the effect but its level."""
 
 
 def train(session: Session, start: None, device: torch.device) -> str:
     """Measure the pair, choose a family and run its stages, telling the user why; returns why training ended."""
+    dry_db = session.measure(tail_stages.plain_gain(session.training))[0]
+    try:
+        ended = _train(session, device)
+    except Finished:
+        session.last_look()
+        session.at_work = None
+        _compare(session, dry_db)
+        raise
+    _compare(session, dry_db)
+    return ended
+
+
+def _compare(session: Session, dry_db: float) -> None:
+    """Say so if the dry sound is as close as the clone."""
+    session.findings["auto"] = session.findings.get("auto", {}) | {"dry_db": dry_db}
+    if session.best_esr_db <= session.recipe.target_esr_db:
+        if "kind" not in session.findings["auto"]:  # nothing had to be measured
+            session.tell("The dry sound, at another level, is all there is to it: that is the clone.")
+    elif session.best_esr_db > dry_db - CLOSER_DB:
+        session.tell(
+            f"To be honest: this clone is no closer than the dry sound itself at the right level ({dry_db:.1f} dB). "
+            "What the effect does to it is not in the clone: no family here has learned that in this time."
+        )
+
+
+def _train(session: Session, device: torch.device) -> str:
     pair = session.training
+    given = session.recipe.m is not None or session.recipe.memory != "auto"
+    if not given:
+        session.stage = "dry"
+        tail_stages.keep_dry(session)
     session.stage = "looking"
     look = tail_stages.look_at(pair)
     session.findings["auto"] = {"kind": look.kind, "long_db": look.long_db, "short_db": look.short_db}
     rings = look.kind != "short" and look.short_db > FULLY_LINEAR_DB
-    given = session.recipe.m is not None or session.recipe.memory != "auto"
     if given and not rings and (pair.dry.shape[0], pair.wet.shape[0]) == (1, 1):
         return ar_stages.train(session, None, device)
-    found = analyse(pair, look=look, time=False)
-    if found.best_db > SOME_COPY_DB:  # what nothing explains may be moving
+
+    def enough() -> bool:
+        return session.is_over() or session.progress > LOOK_SHARE
+
+    found = analyse(pair, look=look, time=False, enough=enough)
+    if found.best_db > SOME_COPY_DB and not enough():  # what nothing explains may be moving
         found = replace(found, time=by_listening(pair))
     choice = choose(found)
     session.findings["auto"] |= _facts(found, choice)
     session.tell(choice.words)
+    if session.is_over():
+        session.spend()  # which says why it ends
     if choice.family not in ("ar", "tail"):
         from fxclone_training.families import FAMILIES
 
         return FAMILIES[choice.family].train(session, None, device)
     if choice.kind in ("room", "stereo"):
         return tail_stages.train(session, None, device, look)
-    if found.linear.whole:
+    if found.linear.whole and choice.kind != "dynamics":
         return _linear(session, device, look, choice)
     ended = _with_a_front(session, choice)
     if ended and session.best_esr_db <= SOME_COPY_DB:
