@@ -182,7 +182,7 @@ def shape(facts: dict[str, Any]) -> str:
         )
     if facts["family"] == "tail":
         front = "a curve, then " if facts.get("front") else ""
-        return f"{front}{facts['direct_taps'] + facts['after_taps']:,} taps"
+        return f"{front}{facts.get('direct_taps', 0) + facts.get('after_taps', 0):,} taps"
     if facts["family"] == "recurrent":
         return f"LSTM {facts['units']}"
     return f"{facts['layers']} x {facts['channels']} channels"

@@ -87,7 +87,7 @@ class Choice:
 def choose(found: Analysis) -> Choice:
     """Choose a family and a size for what was measured."""
     kind = kind_of(found)
-    gates = kind == "dynamics" and found.gain is not None and found.gain.gates
+    gates = kind == "dynamics" and found.gain is not None and found.gain.slope > 0
     family = family_for("gate" if gates else kind)
     size = SIZES.get(kind, "standard")
     noisy = found.time is not None and found.time.floor_exact and found.time.floor_db > NOISY_DB

@@ -166,7 +166,7 @@ def follow_level(dry: Audio, wet: Audio, sample_rate: int) -> tuple[Gain, GainTr
         float(high - low),
         slope,
         still_db,
-        float(np.count_nonzero(shut) / max(1, np.count_nonzero(audible))),
+        int(np.count_nonzero(shut)) / max(1, int(np.count_nonzero(audible))),
         shut_db,
         curve_shut_db,
     )

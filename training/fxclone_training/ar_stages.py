@@ -45,7 +45,7 @@ def train(session: Session, start: Ar | None, device: torch.device, like: Choice
         if (start.config.slow or start.config.blocks) and start.config.layers == 1:
             return memory_stages.train(session, start.config, start)
     elif _wants_long_memory(recipe):
-        like = like or choose(analyse(session.training, time=False))
+        like = like or choose(analyse(session.training, time=False, enough=session.measured_enough))
         if recipe.memory in OF_A_SHAPE_OF_ITS_OWN or like.kind in LONG_MEMORY_FOR:
             return _with_long_memory(session, like)
     if uses_gauss_newton(recipe):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fxclone_training import ar_stages, tail_stages
+from fxclone_training import ar_stages, second_opinion, tail_stages
 from fxclone_training.analysis import SOME_COPY_DB, Analysis, analyse
 from fxclone_training.analysis_choice import WORTH_DB, Choice, choose
 from fxclone_training.analysis_models import FULLY_LINEAR_DB
@@ -22,8 +22,6 @@ from fxclone_training.tail_length import SHORT_S, LongLinear
 
 SMALL = 32
 """Inputs of a linear `ar` model that is worth trying before a response, which takes a second."""
-LOOK_SHARE = 0.4
-"""Measuring takes at most about this share of the budget: what is not known then stays unknown, and training begins."""
 CLOSER_DB = 2.0
 """A clone that is not closer than the dry sound by so much has learned nothing of the effect but its level."""
 
@@ -68,11 +66,8 @@ def _train(session: Session, device: torch.device) -> str:
     if given and not rings and (pair.dry.shape[0], pair.wet.shape[0]) == (1, 1):
         return ar_stages.train(session, None, device)
 
-    def enough() -> bool:
-        return session.is_over() or session.progress > LOOK_SHARE
-
-    found = analyse(pair, look=look, time=False, enough=enough)
-    if found.best_db > SOME_COPY_DB and not enough():  # what nothing explains may be moving
+    found = analyse(pair, look=look, time=False, enough=session.measured_enough)
+    if found.best_db > SOME_COPY_DB and not session.measured_enough():  # what nothing explains may be moving
         found = replace(found, time=by_listening(pair))
     choice = choose(found)
     session.findings["auto"] |= _facts(found, choice)
@@ -90,7 +85,7 @@ def _train(session: Session, device: torch.device) -> str:
     ended = _with_a_front(session, choice)
     if ended and session.best_esr_db <= SOME_COPY_DB:
         return ended
-    return ar_stages.train(session, None, device, choice)
+    return second_opinion.train(session, device, choice)
 
 
 def _linear(session: Session, device: torch.device, look: LongLinear, choice: Choice) -> str:

@@ -7,8 +7,9 @@ sound. Only that figure decides what is kept: one-step errors flatter by 10 to 2
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from fxclone_training.recipe import Recipe
 UNUSABLE_DB = 200.0
 """Stands for a free run that blew up, or that another machine's rounding would change."""
 KEPT = 12
+MEASURING_SHARE = 0.4
+"""Measuring an effect takes at most about this share of the budget: what is not known then stays unknown."""
 WORK_PER_LOOK = 10**10
 """Samples times `work_per_sample` that one look at a model may cost, about a second."""
 
@@ -101,9 +104,28 @@ class Session:
             raise Finished(f"{self.recipe.max_steps} steps are done")
         self.steps += 1
 
+    @contextmanager
+    def limited_to(self, share: float) -> Iterator[None]:
+        """Work within the first ``share`` of the budget: for a trial, whose end is not the end of training."""
+        whole = self.recipe
+        steps = None if whole.max_steps is None else max(1, round(share * whole.max_steps))
+        self.recipe = replace(whole, seconds=share * whole.seconds, max_steps=steps)
+        try:
+            yield
+        except Finished:
+            if self.should_stop() or self.best_esr_db <= whole.target_esr_db:
+                raise
+            self.last_look()
+        finally:
+            self.recipe, self.at_work = whole, None
+
     def is_over(self) -> bool:
         """Whether the time is spent or the user wants to stop: for work that is asked between its own steps."""
         return self.should_stop() or self.seconds >= self.recipe.seconds
+
+    def measured_enough(self) -> bool:
+        """Whether what comes before training has had its share of the time."""
+        return self.is_over() or self.progress > MEASURING_SHARE
 
     def prefer(self, model: Model, esr_db: float) -> None:
         """Make ``model`` the result, although it is not the most exact: it is as good, and far cheaper."""

@@ -1,0 +1,50 @@
+"""A trial of family ``ar``, and a second opinion where it does not come close.
+
+``ar`` learns a pedal in seconds and costs next to nothing to play. What many stages of gain do, one behind the other,
+it cannot hold: it hears its own output, and a clipped output tells little of what went on before. ``wavenet`` has
+layers for that, learns slowly, and costs more to play. Measured on two .nam amps after 150 s: ``ar`` -11.5 and -0.1 dB,
+``wavenet`` -18.1 and -17.3 dB; on a Tube Screamer it is the other way round.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fxclone_training import ar_stages, memory_stages, wavenet_stages
+from fxclone_training.analysis_choice import Choice
+from fxclone_training.ar import Ar
+from fxclone_training.session import Session
+from fxclone_training.wavenet import SIZES
+
+KINDS = ("pedal", "pedal and cabinet", "unknown")
+"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers."""
+LEAST_S = 60.0
+"""With less time ``wavenet`` has learned nothing."""
+LEAST_STEPS = 400
+"""The same for a budget in steps."""
+TRIAL_SHARE = 0.15
+"""Of the time."""
+CLOSE_DB = -18.0
+"""What comes to this in the trial will come closer."""
+
+
+def train(session: Session, device: torch.device, choice: Choice) -> str:
+    """Train ``ar``, or after a trial of it ``wavenet``; returns why training ended."""
+    recipe = session.recipe
+    short = recipe.seconds < LEAST_S or (recipe.max_steps is not None and recipe.max_steps < LEAST_STEPS)
+    if choice.kind not in KINDS or short:
+        return ar_stages.train(session, None, device, choice)
+    with session.limited_to(min(1.0, session.progress + TRIAL_SHARE)):
+        ar_stages.train(session, None, device, choice)
+    if session.best_esr_db <= CLOSE_DB:
+        best = session.kept[0][1]
+        if isinstance(best, Ar) and best.config.slow:
+            return memory_stages.train(session, best.config, best.copy())
+        return ar_stages.train(session, None, device, choice)
+    session.tell(
+        f"After {session.seconds:.0f} s family ar is at {session.best_esr_db:.1f} dB, which is not close: there is "
+        "probably more than one stage of distortion in it. Family wavenet gets the rest of the time: it learns more "
+        "slowly and costs more to play, and has layers for this. If it does not come closer, ar stays."
+    )
+    size = "standard" if recipe.size == "auto" else recipe.size
+    return wavenet_stages.train(session, None, device, config=SIZES[size])
