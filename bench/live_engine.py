@@ -69,10 +69,15 @@ def main() -> None:
     ask.add_argument("--other-minutes", type=float, default=1.0, help="of each other case")
     ask.add_argument("--busy-minutes", type=float, default=0.3, help="of the busy callback after each case")
     ask.add_argument("--model", type=Path, default=None, help="clone to play, mono and 48 kHz; else an untrained one")
-    ask.add_argument("--only-main", action="store_true", help="leave the other cases out")
+    ask.add_argument(
+        "--only", action="append", default=[], help="such a case, by the name it has in the table; several"
+    )
     options = ask.parse_args()
     here = common.machine("onnxruntime", "sounddevice")
-    cases = [(MAIN, options.minutes)] + [(case, options.other_minutes) for case in OTHERS if not options.only_main]
+    cases = [(MAIN, options.minutes), *((case, options.other_minutes) for case in OTHERS)]
+    if unknown := set(options.only) - {case.name for case, _ in cases}:
+        raise SystemExit(f"no case {', '.join(unknown)}; there are: {'; '.join(case.name for case, _ in cases)}")
+    cases = [(case, minutes) for case, minutes in cases if not options.only or case.name in options.only]
     stolen = Stolen()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or untrained_clone(Path(folder), options.seed)
@@ -83,7 +88,7 @@ def main() -> None:
             verdicts += failings(case, *reports)
             print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
         end = stolen.text()
-        end += "" if options.only_main else latency_section(Path(folder), model)
+        end += "" if options.only else latency_section(Path(folder), model)
     common.publish(page(options, here, model, rows, verdicts, end), "bench_live_engine.md", write=options.write)
 
 

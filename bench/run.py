@@ -13,7 +13,7 @@ HOME = "{home}"
 BENCHES = (
     ("live_cost.py", "--seconds", "2", "--rounds", "3", "--render-seconds", "20"),
     ("tail_cost.py", "--seconds", "2", "--offline-seconds", "10"),
-    ("live_engine.py", "--minutes", "0.2", "--only-main"),
+    ("live_engine.py", "--minutes", "0.2", "--only", "block 64, mono"),
     ("references.py", "--group", "builtin", "--only", "passthrough,tanh,lowpass", "--seconds", "20", "--home", HOME),
 )
 
