@@ -127,7 +127,7 @@ def test_a_clone_is_made_judged_and_not_made_again(tmp_path, capsys):
     assert "1 clones" in capsys.readouterr().out
     (made,) = references_result.results(tmp_path / "results")
     assert made.esr_db < -100.0
-    assert made.training["family"] == "ar"
+    assert made.training["family"] == "tail"  # one tap
     assert made.cost_us > 0
     assert made.by_file
     assert np.isfinite(list(made.by_file.values())).all()
