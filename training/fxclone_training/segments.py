@@ -62,7 +62,8 @@ class Recording:
     def __init__(self, pair: Pair, config: ArConfig, *, device: str = "cpu") -> None:
         self.x = torch.from_numpy(pair.dry[0].copy()).to(device)
         self.y = torch.from_numpy(pair.wet[0].copy()).to(device)
-        self.first = -(-pair.lead_samples // GRID)
+        # A window knows its whole past after some samples: only what remembers for long has to be led in.
+        self.first = -(-pair.lead_samples // GRID) if config.slow else 0
         self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
         late = np.concatenate([np.zeros(1, np.float32), pair.wet[0, :-1]])  # envelopes of y are a sample behind
         averages = len(config.averages)
