@@ -11,7 +11,7 @@ from fxclone_training.recipe import Recipe
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("family", "lstm", "expected one of auto, ar, recurrent, tail, wavenet"),
+        ("family", "lstm", "expected one of auto, ar, dynamics, recurrent, tail, wavenet"),
         ("family", None, "expected one of auto"),
         ("size", "huge", "expected one of auto, nano, small, standard, large"),
         ("memory", "short", "expected one of auto, window, long"),
@@ -81,7 +81,7 @@ def test_settings_make_a_new_recipe():
     assert Recipe(**json.loads(json.dumps(other.as_dict()))) == other
 
 
-@pytest.mark.parametrize("family", ["auto", "ar", "recurrent", "tail", "wavenet"])
+@pytest.mark.parametrize("family", ["auto", "ar", "dynamics", "recurrent", "tail", "wavenet"])
 @pytest.mark.parametrize("size", ["auto", "nano", "small", "standard", "large"])
 @pytest.mark.parametrize("memory", ["auto", "window", "long"])
 def test_families_sizes_and_memories_go_together(family, size, memory):

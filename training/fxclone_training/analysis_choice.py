@@ -293,6 +293,8 @@ def _chosen(found: Analysis, kind: str, family: str, size: str, expected_db: flo
         "pedal": "because it remembers at many time scales, as the filters of a pedal do",
     }[kind]
     said = f"Chosen: family {family}, size {size}, {why}."
+    if kind == "dynamics":
+        said += " Family dynamics is tried before: where a gain that follows the level is all there is, it is exact."
     if kind == "moving" and expected_db is not None:
         said += (
             " To be honest, nothing here fits: a clone cannot know where the movement is, so it will be a still of it, "

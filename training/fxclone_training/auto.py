@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fxclone_training import ar_stages, second_opinion, tail_stages
+from fxclone_training import ar_stages, dynamics_stages, second_opinion, tail_stages
 from fxclone_training.analysis import SOME_COPY_DB, Analysis, analyse
 from fxclone_training.analysis_choice import WORTH_DB, Choice, choose
 from fxclone_training.analysis_models import FULLY_LINEAR_DB
@@ -74,6 +74,8 @@ def _train(session: Session, device: torch.device) -> str:
     session.tell(choice.words)
     if session.is_over():
         session.spend()  # which says why it ends
+    if choice.kind == "dynamics" and dynamics_stages.explains(session):
+        return "nothing improves any more"
     if choice.family not in ("ar", "tail"):
         from fxclone_training.families import FAMILIES
 

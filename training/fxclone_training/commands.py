@@ -130,7 +130,8 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--family",
-                help="ar, tail (rooms, echoes), recurrent (LSTM), wavenet.  [default: auto, after a look]",
+                help="ar, dynamics (compressors, gates), tail (rooms, echoes), recurrent (LSTM), wavenet.  "
+                "[default: auto, after a look]",
                 rich_help_panel=MODEL,
             ),
         ] = None,

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxclone_training import ar_stages, auto, recurrent_stages, tail_stages, wavenet_stages
+from fxclone_training import ar_stages, auto, dynamics_stages, recurrent_stages, tail_stages, wavenet_stages
 from fxclone_training.ar import Ar
+from fxclone_training.dynamics import Dynamics
 from fxclone_training.family import Model
 from fxclone_training.recurrent import Recurrent
 from fxclone_training.session import Session
@@ -40,6 +41,7 @@ class Family:
 
 FAMILIES = {
     "ar": Family("ar", ar_stages.train, Ar.restored),
+    "dynamics": Family("dynamics", dynamics_stages.train, Dynamics.restored),
     "recurrent": Family("recurrent", recurrent_stages.train, Recurrent.restored),
     "tail": Family("tail", tail_stages.train, Tail.restored),
     "wavenet": Family("wavenet", wavenet_stages.train, WaveNet.restored),

@@ -11,7 +11,7 @@ from fxclone.errors import UsageError
 from fxclone_training.losses_text import LossText
 
 _CHOICES = {
-    "family": ("auto", "ar", "recurrent", "tail", "wavenet"),
+    "family": ("auto", "ar", "dynamics", "recurrent", "tail", "wavenet"),
     "size": ("auto", "nano", "small", "standard", "large"),
     "memory": ("auto", "window", "long", "pyramid"),
     "activation": ("auto", "tanh", "relu", "gelu"),
