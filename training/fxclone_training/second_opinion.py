@@ -16,8 +16,9 @@ from fxclone_training.ar import Ar
 from fxclone_training.session import Session
 from fxclone_training.wavenet import SIZES
 
-KINDS = ("pedal", "pedal and cabinet", "unknown")
-"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers."""
+KINDS = ("pedal", "pedal and cabinet", "unknown", "moving")
+"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers. An amp that nothing
+simple explains is easily taken for one that moves."""
 LEAST_S = 60.0
 """With less time ``wavenet`` has learned nothing."""
 LEAST_STEPS = 400
@@ -43,7 +44,7 @@ def train(session: Session, device: torch.device, choice: Choice) -> str:
         return ar_stages.train(session, None, device, choice)
     session.tell(
         f"After {session.seconds:.0f} s family ar is at {session.best_esr_db:.1f} dB, which is not close: there is "
-        "probably more than one stage of distortion in it. Family wavenet gets the rest of the time: it learns more "
+        "perhaps more than one stage of distortion in it. Family wavenet gets the rest of the time: it learns more "
         "slowly and costs more to play, and has layers for this. If it does not come closer, ar stays."
     )
     size = "standard" if recipe.size == "auto" else recipe.size
