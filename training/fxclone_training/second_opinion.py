@@ -17,8 +17,8 @@ from fxclone_training.session import Session
 from fxclone_training.wavenet import SIZES
 
 KINDS = ("pedal", "pedal and cabinet", "unknown", "moving")
-"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers. An amp that nothing
-simple explains is easily taken for one that moves."""
+"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers. An amp that
+nothing simple explains is easily taken for one that moves."""
 LEAST_S = 60.0
 """With less time ``wavenet`` has learned nothing."""
 LEAST_STEPS = 400
