@@ -7,7 +7,6 @@ free-running on a test recording that it has not seen. What is done is kept and 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from types import ModuleType
 from typing import Any
 
 import _common as common  # first: it sets thread counts
+import _kept
 import contest_cost as cost
 from contest_pairs import DEVICES, Material, prepared
 
 from fxclone.evaluate import run_free
 from fxclone.metrics import compare
-from fxclone.paths import atomic_output
 from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import Take
 from fxclone_training import ar_stages, memory_stages, pyramid_stages
@@ -87,6 +86,7 @@ def _from_nothing() -> None:
         return model
 
     _set(memory_stages, "_started", started)
+    _set(memory_stages, "fit_last", lambda model, source: None)
     _set(memory_stages, "ONE_STEPS", 0)
 
 
@@ -193,7 +193,7 @@ class Result:
 
 def results(folder: Path) -> list[Result]:
     """Everything that is there."""
-    return [Result(**json.loads(path.read_text())) for path in sorted(folder.glob("*.*.*s.seed*.json"))]
+    return list(_kept.results(Result, folder))
 
 
 def run(cell: Cell, material: Material, folder: Path) -> Result:
@@ -241,8 +241,7 @@ def run(cell: Cell, material: Material, folder: Path) -> Result:
         machine=common.machine("onnxruntime", "torch", "numba"),
         when=datetime.now().isoformat(timespec="minutes"),
     )
-    with atomic_output(folder / cell.file_name, force=True) as part:
-        part.write_text(json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
+    _kept.save(result, folder / cell.file_name)
     return result
 
 

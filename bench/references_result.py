@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fxclone.paths import atomic_output
+import _kept
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,7 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write it, complete or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_output(path_of(folder, self.group, self.name, self.budget_s, self.seed), force=True) as part:
-            part.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+        _kept.save(self, path_of(folder, self.group, self.name, self.budget_s, self.seed))
 
 
 def path_of(folder: Path, group: str, name: str, budget_s: float, seed: int) -> Path:
@@ -87,11 +84,9 @@ def path_of(folder: Path, group: str, name: str, budget_s: float, seed: int) -> 
 
 def results(folder: Path) -> Iterator[Result]:
     """Everything that is there."""
-    for path in sorted(folder.glob("*.*.*s.seed*.json")):
-        yield Result(**json.loads(path.read_text()))
+    return _kept.results(Result, folder)
 
 
 def is_there(folder: Path, group: str, name: str, budget_s: float, seed: int, digest: str) -> bool:
     """Whether this has been done, with this very command and sound."""
-    path = path_of(folder, group, name, budget_s, seed)
-    return path.exists() and Result(**json.loads(path.read_text())).digest == digest
+    return _kept.is_there(Result, path_of(folder, group, name, budget_s, seed), digest)

@@ -42,7 +42,7 @@ RESULT = memory_forms.Result(
 def settings_as_they_were(monkeypatch):
     """Whatever a form changes is put back."""
     for module, names in (
-        (memory_stages, ("PEDAL", "DYNAMICS", "NOISE", "ONE_STEPS", "_started")),
+        (memory_stages, ("PEDAL", "DYNAMICS", "NOISE", "ONE_STEPS", "_started", "fit_last")),
         (pyramid_stages, ("SIZES",)),
         (ar_stages, ("choose",)),
     ):

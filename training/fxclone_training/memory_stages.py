@@ -15,10 +15,12 @@ the samples of a long window are nearly copies of each other: so the least-squar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from fxclone_training.ar import Ar, ArConfig
 from fxclone_training.descent import follow
@@ -37,7 +39,7 @@ SIGMA = 0.1
 """Noise on the past, relative to the passage, of the start and of the steps one sample ahead."""
 SPREAD = (0.2, 3.0)
 """Drives of the first units, around the one that won the race."""
-START_PASSAGES, START_SAMPLES = 128, 512
+START_PASSAGES, START_SAMPLES, START_S = 128, 512, 10
 START_RIDGE = 1e-5
 ONE_STEPS = 6
 STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
@@ -89,7 +91,13 @@ DYNAMICS = {
 """What follows the level needs envelopes."""
 
 
-def train(session: Session, config: ArConfig, start: Start | Ar | None) -> str:
+def train(
+    session: Session,
+    config: ArConfig,
+    start: Start | Ar | None,
+    *,
+    fit: Callable[[Ar, SegmentSource], object] | None = None,
+) -> str:
     """Run the stages until the budget is spent.
 
     Parameters
@@ -99,6 +107,8 @@ def train(session: Session, config: ArConfig, start: Start | Ar | None) -> str:
         One hidden layer.
     start : Start, Ar or None
         The filter and drive that won a race; a model to go on from; or nothing known.
+    fit : callable or None
+        Sets at the start what the output is linear in; None for `fit_last`.
     """
     recording = Recording(session.training, config)
     source = SegmentSource(recording, relative_weight=True, relative_noise=True, generator=session.generator)
@@ -107,6 +117,7 @@ def train(session: Session, config: ArConfig, start: Start | Ar | None) -> str:
     else:
         session.stage = "start"
         model = _started(session, config, source, start)
+        (fit or fit_last)(model, source)
         session.at_work, steps = model, GaussNewton(model)
         for _ in range(ONE_STEPS):
             session.spend()
@@ -164,7 +175,7 @@ def _best_so_far(session: Session, like: Ar) -> Ar:
 
 @torch.no_grad()
 def _started(session: Session, config: ArConfig, source: SegmentSource, start: Start | None) -> Ar:
-    """Units that hear the right thing, and all that is linear by least squares one sample ahead."""
+    """Units that hear the right thing but say nothing yet, beside a plain gain."""
     model = Ar(config, generator=session.generator)
     model.w_y.zero_()
     if start is not None:
@@ -175,6 +186,13 @@ def _started(session: Session, config: ArConfig, source: SegmentSource, start: S
     model.out.zero_()
     model.skip_x[0] = (x @ y) / x.square().sum().clamp(min=1e-20)
     session.judge(model, loss_db=math.nan, sigma=SIGMA)
+    return model
+
+
+@torch.no_grad()
+def fit_last(model: Ar, source: SegmentSource) -> None:
+    """Set all that the output is linear in by least squares one sample ahead, with a ridge."""
+    config = model.config
     segments = source.draw(START_PASSAGES, START_SAMPLES, model.history_samples, SIGMA)
     z, target, weight = design(model, segments)
     rows = torch.cat([last_layer(model, z), z, torch.ones(len(z), 1)], 1) * weight[:, None]
@@ -184,18 +202,19 @@ def _started(session: Session, config: ArConfig, source: SegmentSource, start: S
     out, skip_x, skip_y, bias = found.split([config.width, config.seen_x, config.seen_y, 1])
     for parameter, value in ((model.out, out), (model.skip_x, skip_x), (model.skip_y, skip_y), (model.b_out, bias)):
         parameter.copy_(value)
-    return model
 
 
 def _behind_a_filter(session: Session, model: Ar, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and biases of units that hear a high-pass of the input, at drives around that of the race."""
     pair, config = session.training, model.config
     rate = pair.sample_rate
-    sound = pair.dry[:, : min(pair.samples, 10 * rate)]
+    sound = np.ascontiguousarray(pair.dry[:, : min(pair.samples, START_S * rate)])
     heard = torch.from_numpy(highpass(sound, start.cutoff_hz, rate)[0]).double()
-    x = torch.from_numpy(np.ascontiguousarray(sound))
-    recent = torch.nn.functional.pad(x, (config.m - 1, 0))[0].unfold(0, config.m, 1).flip(-1)
-    seen = torch.cat([recent, model.slow_values(x, torch.zeros(1, config.slow))[0, 1:]], 1).double()
+    x = torch.from_numpy(sound)
+    led = pad(x, (config.reach - 1, 0))
+    recent = led[0, config.reach - config.m :].unfold(0, config.m, 1).flip(-1)
+    further = model.further_input(led, model.slow_values(x, torch.zeros(1, config.slow)))
+    seen = torch.cat([recent, further[0]], 1).double()
     normal = seen.T @ seen
     normal += START_RIDGE * normal.diag().mean() * torch.eye(len(normal), dtype=torch.float64)
     filters = torch.linalg.solve(normal, seen.T @ heard)
