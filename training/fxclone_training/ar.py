@@ -206,6 +206,11 @@ class Ar(nn.Module):
         c = self.config
         return ArState(*(zeros(batch, size) for size in (c.reach - 1, c.past_reach, c.slow, c.slow)))
 
+    def state_after(self, x: Tensor, y: Tensor, slow_x: Tensor, slow_y: Tensor) -> ArState:
+        """What it remembers when it has heard ``x`` and said ``y`` (batch, at least so many samples)."""
+        c = self.config
+        return ArState(x[:, x.shape[1] - c.reach + 1 :], y[:, y.shape[1] - c.past_reach :], slow_x, slow_y)
+
     def forward(self, x: Tensor, state: ArState, noise: Tensor | None = None) -> tuple[Tensor, ArState]:
         """Run freely: past outputs are the model's own.
 
@@ -227,10 +232,7 @@ class Ar(nn.Module):
         u, v = self.input_part(heard, slow_x)
         y, slow_y = self.run(u, v if noise is None else v + noise, state)
         said = torch.cat([state.y, y], 1)
-        tail = said.shape[1] - self.config.past_reach
-        return (y if noise is None else y - noise)[:, None], ArState(
-            heard[:, heard.shape[1] - self.config.reach + 1 :], said[:, tail:], slow_x[:, -1], slow_y
-        )
+        return (y if noise is None else y - noise)[:, None], self.state_after(heard, said, slow_x[:, -1], slow_y)
 
     def run(self, u: Tensor, v: Tensor, state: ArState) -> tuple[Tensor, Tensor]:
         """The recursion alone: u (B, T, H) and v (B, T) of `input_part` to y (B, T), and the slow values after."""

@@ -43,10 +43,8 @@ class Segments:
 
     def state(self, model: Ar) -> ArState:
         """What the model would remember at the end of the lead-in, had it been right until then."""
-        reach, K, history = model.config.reach, model.config.past_reach, model.history_samples
-        return ArState(
-            self.x[:, history - reach + 1 : history], self.y_noisy[:, history - K : history], self.slow_x, self.slow_y
-        )
+        lead_in = slice(0, model.history_samples)
+        return model.state_after(self.x[:, lead_in], self.y_noisy[:, lead_in], self.slow_x, self.slow_y)
 
 
 class Recording:

@@ -48,11 +48,9 @@ class Streams:
 
     def fresh_states(self, model: Ar) -> ArState:
         """The true past at every stream's position."""
-        reach, K, history = model.config.reach, model.config.past_reach, model.history_samples
-        x, y = self.recording.cut(self.position, 0, history)
+        x, y = self.recording.cut(self.position, 0, model.history_samples)
         row = self.position[:, 0] // GRID
-        slow_x, slow_y = self.recording.slow_x[row], self.recording.slow_y[row]
-        return ArState(x[:, history - reach + 1 :], y[:, history - K :], slow_x, slow_y)
+        return model.state_after(x, y, self.recording.slow_x[row], self.recording.slow_y[row])
 
     def next_block(self, model: Ar, state: ArState) -> tuple[Tensor, Tensor, Tensor, ArState]:
         """x (batch, block), y (batch, block), weight (batch, 1), and the state with streams that ended begun anew."""
