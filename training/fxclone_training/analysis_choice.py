@@ -1,6 +1,6 @@
 """From what was measured to what to train, and why: a kind of effect, a family, a size, a paragraph.
 
-The whole choice is in two places: `kind_of` says what an effect is like, `FAMILIES_FOR` and `SIZES` what to make of it.
+The whole choice is in two places: `kind_of` says what an effect is like, `FAMILY_FOR` and `SIZES` what to make of it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from fxclone_training.analysis_time import EXACT_DB
 from fxclone_training.tail_drive import Start
 from fxclone_training.tail_length import SHORT_S
 
-FAMILIES_FOR = {
-    "filter": ("ar",),
-    "response": ("tail",),
-    "room": ("tail",),
-    "stereo": ("tail",),
-    "curve": ("ar",),
-    "curve and response": ("tail",),
-    "pedal": ("ar",),
-    "pedal and cabinet": ("tail",),
-    "dynamics": ("ar",),
-    "gate": ("recurrent", "ar"),
-    "unknown": ("ar",),
-    "moving": ("ar",),
+FAMILY_FOR = {
+    "filter": "ar",
+    "response": "tail",
+    "room": "tail",
+    "stereo": "tail",
+    "curve": "ar",
+    "curve and response": "tail",
+    "pedal": "ar",
+    "pedal and cabinet": "tail",
+    "dynamics": "ar",
+    "unknown": "ar",
+    "moving": "ar",
 }
-"""For each kind the families, best first; the first that there is will be taken. A gate is dynamics that shut: what
-hears its own past by a steep gain that falls with it begins to howl, and the cells of an LSTM are gates themselves."""
+"""For each kind the family that does it best."""
+GATE_FAMILY = "recurrent"
+"""For dynamics that turn down what is soft (gates, expanders): what hears its own past by a steep gain that falls with
+it begins to howl, and the cells of an LSTM are gates themselves."""
 SIZES = {"filter": "nano", "curve": "nano", "moving": "small"}
 """Where it is not ``standard``."""
 HARD_DB = -6.0
@@ -58,7 +59,7 @@ class Choice:
     Attributes
     ----------
     kind : str
-        What it is like: a key of `FAMILIES_FOR`.
+        What it is like: a key of `FAMILY_FOR`.
     family, size : str
         As in a recipe; size is ``nano``, ``small``, ``standard`` or ``large``.
     fits : bool
@@ -88,7 +89,7 @@ def choose(found: Analysis) -> Choice:
     """Choose a family and a size for what was measured."""
     kind = kind_of(found)
     gates = kind == "dynamics" and found.gain is not None and found.gain.slope > 0
-    family = family_for("gate" if gates else kind)
+    family = GATE_FAMILY if gates else FAMILY_FOR[kind]
     size = SIZES.get(kind, "standard")
     noisy = found.time is not None and found.time.floor_exact and found.time.floor_db > NOISY_DB
     if kind == "unknown" and found.best_db > HARD_DB:
@@ -109,7 +110,7 @@ def _driven(found: Analysis) -> Start | None:
 
 
 def kind_of(found: Analysis) -> str:
-    """What an effect is like: a key of `FAMILIES_FOR`."""
+    """What an effect is like: a key of `FAMILY_FOR`."""
     moves = found.time is not None and found.time.moves
     if moves and found.best_db > SOME_COPY_DB:
         return "moving"
@@ -131,13 +132,6 @@ def kind_of(found: Analysis) -> str:
     if curves.driven_db is not None and curves.driven_db <= min(SOME_COPY_DB, curves.curve_db - DRIVEN_WORTH_DB):
         return "pedal and cabinet" if curves.driven_db <= DRIVEN_DB else "pedal"
     return "unknown"
-
-
-def family_for(kind: str) -> str:
-    """The best family that there is."""
-    from fxclone_training.families import FAMILIES  # which knows `auto`, which knows this
-
-    return next(name for name in FAMILIES_FOR[kind] if name in FAMILIES)
 
 
 def _filter_db(found: Analysis) -> float:
