@@ -144,11 +144,11 @@ def read_recording(
         If a file cannot be used, is silent, or the check finds it unusable; or if too little sound is left.
     """
     how = treatment or Treatment()
-    windows, notes = plan_windows(takes, seconds=seconds, validation_seconds=validation_seconds, seed=seed)
     passages: list[Passage] = []
     reports: list[CheckReport] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        windows, notes = plan_windows(takes, seconds=seconds, validation_seconds=validation_seconds, seed=seed)
         for take in dict.fromkeys(window.take for window in windows):
             own = [window for window in windows if window.take == take]
             heard = read_take(take, own, sample_rate, align=how.align)
@@ -209,26 +209,32 @@ class _Piece:
 def _divided(
     passage: Passage, aligned: AlignedPair, rate: int, layout: tuple[int, int]
 ) -> tuple[list[_Piece], list[_Piece]]:
-    """What trains, and what judges: before and after the cut."""
+    """What trains, before and after what is held back, and what judges."""
     window = passage.window
     step = 1.0 + aligned.resampled_ppm * 1e-6
     start_s = window.start_s + max(0, math.ceil(-aligned.removed_samples / step)) / rate
     dry, wet = fit_channels(aligned.dry, layout[0]), fit_channels(aligned.wet, layout[1])
-    samples = dry.shape[1]
-    cut = (window.cut_s - start_s) * rate
-    if 0 < cut < samples:
-        at = _quiet_place(dry, round(cut), round(QUIET_REACH_S * rate), rate)
-        ranges = ((0, at - round(GAP_S * rate)), (at, samples))
-    else:
-        ranges = ((0, samples), (0, 0)) if cut >= samples else ((0, 0), (0, samples))
+    samples, gap = dry.shape[1], round(GAP_S * rate)
+    first, last = (_cut(dry, (place - start_s) * rate, rate) for place in window.held_s)
     parts: tuple[list[_Piece], list[_Piece]] = ([], [])
-    for side, (begin, end) in zip(parts, ranges, strict=True):
+    training, judging = parts
+    ranges = ((training, 0, first - gap), (training, last + gap, samples), (judging, first, last))
+    for side, begin, end in ranges:
+        begin, end = max(begin, 0), min(end, samples)
         spare = max(0, end - begin - math.ceil(min(window.keep_s, window.seconds) * rate))
         begin, end = begin + spare // 2, end - (spare - spare // 2)
         if end - begin >= SHORTEST_S * rate:
             dry_part, wet_part = (_with_soft_ends(sound[:, begin:end], rate) for sound in (dry, wet))
             side.append(_Piece(dry_part, wet_part, window.take.name, start_s + begin / rate))
     return parts
+
+
+def _cut(dry: Audio, place: float, rate: int) -> int:
+    """The quietest sample near the place, or the place itself if it is not in the sound (and never far from it)."""
+    if 0 < place < dry.shape[1]:
+        return _quiet_place(dry, round(place), round(QUIET_REACH_S * rate), rate)
+    away = math.ceil(GAP_S * rate)
+    return round(float(min(max(place, -away), dry.shape[1] + away)))
 
 
 def _quiet_place(dry: Audio, around: int, reach: int, rate: int) -> int:

@@ -15,8 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fxclone.errors import AudioFileError, UsageError
-from fxclone.files import SoundInfo, find_sounds, sound_info
+from fxclone.files import SoundInfo, find_sounds, read_sound, sound_info
+
+FRAME_S = 0.05
+"""Levels are told for stretches of this length."""
 
 ROLES = (
     ("dry", "wet"), ("input", "output"), ("in", "out"), ("di", "amp"), ("input", "target"), ("send", "return"),
@@ -67,6 +72,23 @@ class Take:
     def digests(self) -> tuple[str, str]:
         """16 hex digits of the SHA-256 of each file: they tell whether a file is still the same."""
         return _digest(self.dry), _digest(self.wet)
+
+    def dry_levels(self) -> tuple[np.ndarray, float]:
+        """How loud the dry sound is.
+
+        Returns
+        -------
+        levels_db : ndarray [shape=(frames,)]
+            Of stretches of 50 ms, in dB re full scale; what is 60 dB softer than the loudest counts as so soft.
+        frame_s : float
+            Their exact length.
+        """
+        sound, rate = read_sound(self.dry)
+        samples = round(FRAME_S * rate)
+        frames = np.square(sound, dtype=np.float64).mean(axis=0)
+        power = frames[: len(frames) // samples * samples].reshape(-1, samples).mean(axis=1)
+        floor = max(float(power.max(initial=0.0)) * 1e-6, 1e-12)
+        return 10 * np.log10(np.maximum(power, floor)), samples / rate
 
     def as_dict(self) -> dict[str, Any]:
         """Enough to find the files again and to see whether they changed."""

@@ -1,8 +1,9 @@
 """Which parts of a recording are read, and which of them are held back to judge the clone by.
 
 Of several takes some are held back whole, as long as that costs no more than a quarter of the sound; otherwise the end
-of the longest is, after a gap. Takes of the same dry file are one performance: they are held back together, or else a
-clone would be judged by sound that it was trained on.
+of the longest is, after a gap; or, where that is played far softer than the rest, the stretch whose levels are most
+like the whole's: the soft end of a song says nothing of a compressor. Takes of the same dry file are one performance:
+they are held back together, or else a clone would be judged by sound that it was trained on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ SHORTEST_WINDOW_S = 12.0
 """No window is shorter than this, if the take is not: each has to be aligned."""
 SHORTEST_TAKE_S = 4.0
 """Nor the take whose end is held back."""
+SOFT_DB = 6.0
+"""An end that is so much softer than the whole is not held back."""
+HOP_S = 0.5
+"""Places of other stretches are tried in these steps."""
+SHARES = np.linspace(0.05, 0.95, 19)
+"""Levels are compared at these quantiles of their distributions."""
 ALL_S = math.inf
+EVERYTHING, NOTHING = (0.0, math.inf), (math.inf, math.inf)
+"""What may be held back of a take."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,9 @@ class Window:
     take : Take
     start_s, seconds : float
         Where it lies in the dry file.
-    cut_s : float
-        Place in the dry file: what lies after it judges the clone; what lies before it, but for a gap, trains it.
+    held_s : (float, float)
+        From where to where in the dry file the sound judges the clone; what lies before and after, but for gaps, trains
+        it.
     keep_s : float
         At most this much of it is used, from its middle.
     """
@@ -46,7 +56,7 @@ class Window:
     take: Take
     start_s: float
     seconds: float
-    cut_s: float
+    held_s: tuple[float, float]
     keep_s: float = ALL_S
 
     @property
@@ -85,10 +95,10 @@ def plan_windows(
     total = sum(take.seconds for group in performances for take in group)
     wanted = min(validation_seconds, HELD_BACK_SHARE * total)
     held = _held_whole(performances, wanted, HELD_BACK_SHARE * total, seed)
-    cuts = {take: ALL_S for group in performances for take in group}
+    held_s = {take: NOTHING for group in performances for take in group}
     notes = []
     if held:
-        cuts |= dict.fromkeys(held, 0.0)
+        held_s |= dict.fromkeys(held, EVERYTHING)
     else:
         longest = max(performances, key=lambda group: min(take.seconds for take in group))
         end = min(take.seconds for take in longest)
@@ -98,14 +108,17 @@ def plan_windows(
                 f"{longest[0].name} is {end:.1f} s long and there is no longer take; expected at least "
                 f"{SHORTEST_TAKE_S:g} s, of which the end is held back to judge the clone by: give more sound"
             )
-        cuts |= dict.fromkeys(longest, end - wanted)
-        notes.append(f"the last {wanted:.1f} s of {longest[0].name} are held back to judge the clone by")
-    training = [take for take, cut in cuts.items() if cut > 0]
-    for_training, for_judging = _spread(training, seconds, cuts), _spread(held, wanted, cuts)
+        begin = end - wanted if _sampled(total, seconds) else _representative(longest, end, wanted)
+        held_s |= dict.fromkeys(longest, (begin, ALL_S if begin == end - wanted else begin + wanted))
+        where = "the last" if begin == end - wanted else f"from {begin:.1f} s on,"
+        why = "" if begin == end - wanted else ": its end is much softer than the rest"
+        notes.append(f"{where} {wanted:.1f} s of {longest[0].name} are held back to judge the clone by{why}")
+    training = [take for take, stretch in held_s.items() if stretch != EVERYTHING]
+    for_training, for_judging = _spread(training, seconds, held_s), _spread(held, wanted, held_s)
     there, used = sum(take.seconds for take in training), sum(window.used_s for window in for_training)
     if used < 0.99 * there:
         notes.append(f"of {there / 60:.1f} min of sound, {used / 60:.1f} min are used, spread evenly")
-    order = {take: place for place, take in enumerate(cuts)}
+    order = {take: place for place, take in enumerate(held_s)}
     windows = for_training + for_judging
     return sorted(windows, key=lambda window: (order[window.take], window.start_s)), notes
 
@@ -129,13 +142,32 @@ def _held_whole(performances: list[list[Take]], wanted: float, most: float, seed
     return held if sum(take.seconds for take in held) >= wanted / 2 else []
 
 
-def _spread(takes: list[Take], seconds: float, cuts: dict[Take, float]) -> list[Window]:
+def _sampled(total_s: float, seconds: float) -> bool:
+    """Whether so much sound is not used whole."""
+    return total_s > 1.5 * seconds
+
+
+def _representative(performance: Sequence[Take], end_s: float, wanted_s: float) -> float:
+    """Where to hold back: the end, or where levels are most like the whole's if the end is soft."""
+    levels_db, frame_s = performance[0].dry_levels()
+    levels_db = levels_db[: round(end_s / frame_s)]
+    frames = round(wanted_s / frame_s)
+    whole = np.quantile(levels_db, SHARES)
+    starts = range(0, len(levels_db) - frames, round(HOP_S / frame_s))
+    end_db, whole_db = (10 * math.log10(np.mean(10 ** (part / 10))) for part in (levels_db[-frames:], levels_db))
+    if end_db > whole_db - SOFT_DB or not starts:
+        return end_s - wanted_s
+    far = [np.abs(np.quantile(levels_db[k : k + frames], SHARES) - whole).mean() for k in starts]
+    return starts[int(np.argmin(far))] * frame_s
+
+
+def _spread(takes: list[Take], seconds: float, held_s: dict[Take, tuple[float, float]]) -> list[Window]:
     """Spread about ``seconds`` evenly over the takes: all of them, whole, if they are not longer."""
     total = sum(take.seconds for take in takes)
-    if total > 1.5 * seconds:
+    if _sampled(total, seconds):
         most = max(1, int(seconds / SHORTEST_WINDOW_S))
         if len(takes) > most:
-            cut = [take for take in takes if 0 < cuts[take] < ALL_S]  # the one that gives its end stays
+            cut = [take for take in takes if held_s[take] not in (EVERYTHING, NOTHING)]  # what gives a part stays
             spread = [takes[k * len(takes) // most] for k in range(most)]
             takes = list(dict.fromkeys([*cut, *spread]))[: max(most, len(cut))]
             total = sum(take.seconds for take in takes)
@@ -143,15 +175,15 @@ def _spread(takes: list[Take], seconds: float, cuts: dict[Take, float]) -> list[
     windows = []
     for take in takes:
         keep = take.seconds * share
-        ends = 0 < cuts[take] < ALL_S
-        least = SHORTEST_WINDOW_S + (take.seconds - cuts[take] + GAP_S if ends else 0.0)
+        part = held_s[take] not in (EVERYTHING, NOTHING)
+        least = SHORTEST_WINDOW_S + (take.seconds - held_s[take][0] + GAP_S if part else 0.0)
         read = min(take.seconds, max(keep, least))
         count = math.ceil(read / (WINDOW_S if read == take.seconds else SAMPLED_WINDOW_S))
         each = read / count
         if count == 1:
-            starts = [take.seconds - each] if ends else [(take.seconds - each) / 2]
+            starts = [take.seconds - each] if part else [(take.seconds - each) / 2]
         else:
             starts = [k * (take.seconds - each) / (count - 1) for k in range(count)]
-        keep_each = ALL_S if ends or keep >= read else keep / count
-        windows += [Window(take, start, each, cuts[take], keep_each) for start in starts]
+        keep_each = ALL_S if part or keep >= read else keep / count
+        windows += [Window(take, start, each, held_s[take], keep_each) for start in starts]
     return windows

@@ -194,6 +194,22 @@ def test_takes_of_one_performance_are_held_back_at_the_same_place(folder):
     assert apart(*bare, 0.9)
 
 
+def test_a_soft_end_is_not_what_judges(folder):
+    dry = sound(32, 17)
+    dry[:, 24 * RATE :] *= 0.1
+    takes = [take("a", dry, device(dry)), take("b", dry, late(device(dry), 55))]
+    found = read(*takes)
+    training, validation = pieces_of(found.training), pieces_of(found.validation)
+    bare = [[("", *piece[1:]) for piece in side] for side in (training, validation)]
+    assert apart(*bare, 0.9)
+    assert {piece[0] for piece in validation} == {"a_wet.wav", "b_wet.wav"}
+    assert all(start_s + seconds < 28 for _, start_s, seconds in validation)
+    assert len({round(start_s, 1) for _, start_s, _ in validation}) == 1
+    assert max(start_s + seconds for _, start_s, seconds in training) > 31
+    assert any("its end is much softer than the rest" in note for note in found.notes)
+    assert fits(found.validation) < -35
+
+
 def test_byte_identical_takes_count_once(folder):
     dry = sound(8, 8)
     one, copy = take("a", dry, device(dry)), take("b", dry, device(dry))
@@ -230,11 +246,11 @@ def test_windows_stay_inside_their_files(folder):
             assert windows
             for window in windows:
                 assert 0 <= window.start_s <= window.start_s + window.seconds <= window.take.seconds + 1e-9
-            held = [w for w in windows if w.cut_s < w.start_s + w.seconds]
-            trained = [w for w in windows if w.cut_s - 1 > w.start_s]
+            held = [w for w in windows if w.held_s[0] < w.start_s + w.seconds and w.held_s[1] > w.start_s]
+            trained = [w for w in windows if w.held_s[0] - 1 > w.start_s or w.held_s[1] + 1 < w.start_s + w.seconds]
             assert held
             assert trained
-            assert sum(min(w.used_s, w.cut_s) for w in trained) <= max(budget, 12) + 20
+            assert sum(min(w.used_s, w.held_s[0]) for w in trained) <= max(budget, 12) + 20
 
 
 class Placeholder:
@@ -242,6 +258,9 @@ class Placeholder:
 
     def __init__(self, name, seconds):
         self.name, self.seconds, self.digests = name, seconds, (name, name)
+
+    def dry_levels(self):
+        return np.zeros(round(20 * self.seconds)), 0.05
 
 
 # What cannot be used
