@@ -1,5 +1,7 @@
 """``--family auto``: something is kept however early the end, gates are no curves, and it says what it cannot do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from fxclone_training import tail_stages
 from fxclone_training.analysis import GAIN_HZ, GAIN_S, analyse
 from fxclone_training.analysis_choice import choose
 from fxclone_training.analysis_gain import follow_level
+from fxclone_training.analysis_time import Steadiness
 from fxclone_training.finish import finish_best
 from fxclone_training.recipe import Recipe
 from fxclone_training.tail import Tail
@@ -65,6 +68,25 @@ def test_what_only_changes_the_level_needs_no_training():
     assert result.model.parameter_count == 1
     assert result.esr_db < -80
     assert any("all there is to it" in sentence for sentence in said)
+
+
+def test_an_effect_at_hand_is_asked_whether_it_moves():
+    moving, still = effect("phaser(rate_hz=2, depth=1)"), effect("distortion(drive_db=30)")
+    pairs = pairs_of(moving.expression, seconds=20)
+    kinds = {}
+    for name, render in (("recording", None), ("itself", moving.render), ("another", still.render)):
+        result = train(*pairs, Recipe(seconds=1e4, max_steps=2), render=render)
+        kinds[name] = result.findings["auto"]["like"]
+    assert kinds["recording"] == kinds["itself"] == "moving"
+    assert kinds["another"] != "moving"
+
+
+def test_moving_a_little_is_not_what_nothing_explains():
+    found = analyse(pairs_of("phaser(rate_hz=2, depth=1)", seconds=20)[0], time=False)
+    assert found.best_db > -10
+    for still_db, moving in ((found.best_db, True), (None, True), (found.best_db - 30, False)):
+        time = Steadiness(True, still_db, None, None, -120.0, True, True)
+        assert (choose(replace(found, time=time)).kind == "moving") == moving
 
 
 def test_measuring_ends_with_the_time_for_it():

@@ -48,6 +48,8 @@ DRIVEN_DB = -24.0
 than feedback: there may be a cabinet behind the curve. (A Tube Screamer stands at -22 dB, and wants the feedback.)"""
 BOTH_DB = -12.0
 """A gain that follows the level has much to do with an effect where it leaves no more than this."""
+MOVING_DB = 10.0
+"""What moves by so much less than what nothing simple explains is not a moving effect."""
 STEADY_DB = -100.0
 """What differs by less from one render to the next is rounding."""
 
@@ -111,8 +113,7 @@ def _driven(found: Analysis) -> Start | None:
 
 def kind_of(found: Analysis) -> str:
     """What an effect is like: a key of `FAMILY_FOR`."""
-    moves = found.time is not None and found.time.moves
-    if moves and found.best_db > SOME_COPY_DB:
+    if found.best_db > SOME_COPY_DB and _moves_much(found):
         return "moving"
     if found.linear.rings:
         return "room"
@@ -132,6 +133,12 @@ def kind_of(found: Analysis) -> str:
     if curves.driven_db is not None and curves.driven_db <= min(SOME_COPY_DB, curves.curve_db - DRIVEN_WORTH_DB):
         return "pedal and cabinet" if curves.driven_db <= DRIVEN_DB else "pedal"
     return "unknown"
+
+
+def _moves_much(found: Analysis) -> bool:
+    """Whether movement may be what nothing simple explains, and not a little beside it."""
+    time = found.time
+    return time is not None and time.moves and (time.still_db is None or time.still_db > found.best_db - MOVING_DB)
 
 
 def _filter_db(found: Analysis) -> float:

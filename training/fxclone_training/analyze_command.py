@@ -13,9 +13,7 @@ from rich.console import Console
 from fxclone.paths import check_target
 from fxclone_training.analysis import Analysis, analyse
 from fxclone_training.analysis_choice import Choice, choose
-from fxclone_training.analysis_time import Render
 from fxclone_training.plan import Plan, TrainRequest, make_plan
-from fxclone_training.reference import EffectReference
 from fxclone_training.trainer import use_threads
 
 LONGEST_S = 120.0
@@ -39,8 +37,8 @@ def run_analysis(request: TrainRequest, *, plot: Path | None) -> None:
     plan = _plan(request)
     with console.status(f"looking at {plan.reference.expression}") as status:
         material = plan.reference.material(plan.recipe, plan.sample_rate, plan.channels)
-        pair, render = material.training, _render(plan)
-        found = analyse(pair, render=render, listen=lambda what: status.update(f"measuring {what}"))
+        pair = material.training
+        found = analyse(pair, render=plan.reference.render, listen=lambda what: status.update(f"measuring {what}"))
         choice = choose(found)
         if plot is not None:
             from fxclone_training.analysis_plot import plot_analysis
@@ -110,8 +108,3 @@ def _plan(request: TrainRequest) -> Plan:
     plan = make_plan(replace(request, output=output, force=True, resume=None))
     recipe = plan.recipe.with_settings({"sound_s": min(plan.recipe.sound_s, LONGEST_S)})
     return replace(plan, recipe=recipe)
-
-
-def _render(plan: Plan) -> Render | None:
-    """The effect itself, if it is one."""
-    return plan.reference.effect.render if isinstance(plan.reference, EffectReference) else None

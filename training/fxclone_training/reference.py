@@ -17,6 +17,7 @@ from fxclone.errors import FxcloneError
 from fxclone.pairs import Pair, training_and_validation
 from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import ROLES, Take
+from fxclone_training.analysis_time import Render
 from fxclone_training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Reference(Protocol):
     def expression(self) -> str:
         """What it is, in a line."""
 
+    @property
+    def render(self) -> Render | None:
+        """The effect, to be asked about other sound; None for a recording."""
+
     def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
         """Pairs to train on and to judge by."""
 
@@ -98,6 +103,11 @@ class EffectReference:
     def expression(self) -> str:
         """The effect's, with every setting."""
         return self.effect.expression
+
+    @property
+    def render(self) -> Render:
+        """The effect's, from a fresh state."""
+        return self.effect.render
 
     def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
         """Render; see `fxclone.pairs.training_and_validation`."""
@@ -213,6 +223,11 @@ class RecordingReference:
     def sample_rate(self) -> int:
         """The wet file's own."""
         return self.takes[0].info[1].sample_rate
+
+    @property
+    def render(self) -> None:
+        """The device is not at hand."""
+        return
 
     def material(self, recipe: Recipe, sample_rate: int, channels: str) -> Material:
         """Read, check and align; see `fxclone.recorded.read_recording`."""

@@ -18,6 +18,7 @@ import torch
 from fxclone.audio import Audio, gain_to_db, power_to_db, rms
 from fxclone.metrics_time import esr
 from fxclone.pairs import Pair
+from fxclone_training.analysis_time import Render
 from fxclone_training.family import Model
 from fxclone_training.recipe import Recipe
 
@@ -63,6 +64,8 @@ class Session:
     keep: Callable[[Model, float], None] = lambda model, esr_db: None
     should_stop: Callable[[], bool] = lambda: False
     tell: Callable[[str], None] = lambda sentence: None
+    render: Render | None = None
+    """The effect itself, if it is at hand and not only a recording of it."""
     best_esr_db: float = float("inf")
     kept: list[tuple[float, Model]] = field(default_factory=list)
     """The best so far, and those that were before it, best first: an export that fails falls back on them."""

@@ -69,6 +69,7 @@ def run_training(request: TrainRequest) -> None:
             tell=lambda sentence: console.print(sentence, highlight=False, soft_wrap=True),
             start=plan.start,
             device=request.device,
+            render=plan.reference.render,
         )
     diary.write(lambda: run.draw(result.log, f"{plan.reference.expression}: {result.esr_db:.1f} dB"))
     provenance = {

@@ -11,6 +11,7 @@ import torch
 
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair
+from fxclone_training.analysis_time import Render
 from fxclone_training.ar import Ar
 from fxclone_training.ar_stages import sized
 from fxclone_training.families import trainer_of
@@ -79,6 +80,7 @@ def train(
     tell: Callable[[str], None] = lambda sentence: None,
     start: Model | None = None,
     device: str = "auto",
+    render: Render | None = None,
 ) -> Trained:
     """Train a model.
 
@@ -99,6 +101,8 @@ def train(
         A model to go on from.
     device : str
         ``auto``, ``cpu`` or ``cuda``: for the teacher-forced stage of large models.
+    render : callable or None
+        The effect, if it is at hand: then it can be asked whether it changes with time.
 
     Raises
     ------
@@ -114,7 +118,7 @@ def train(
     if (training.dry.shape[0], training.wet.shape[0]) != (validation.dry.shape[0], validation.wet.shape[0]):
         raise UsageError(f"{training.name} and {validation.name} differ in channels; expected the same")
     generator = torch.Generator().manual_seed(recipe.seed)
-    session = Session(recipe, training, validation, generator, listen, keep, should_stop, tell)
+    session = Session(recipe, training, validation, generator, listen, keep, should_stop, tell, render)
     stages = trainer_of(recipe.family if start is None else start.family)
     try:
         reason = stages(session, start, pick_device(device))
