@@ -3,7 +3,8 @@
 Networks, data sets, losses, optimiser, rates and loop are the package's, and so are presets and defaults, read from
 it: `wavenet` and `lstm` are the standard presets of its trainer up to 0.12; `a2` is its only preset from 0.13 on. What
 is not its own: the recordings are not its test signal, so they are given to its data sets directly, aligned already;
-wet sound is scaled to -18 dBFS RMS for all, as 0.13 does; there is no limit of epochs, no log, no checkpoint on disk.
+wet sound is scaled to -18 dBFS RMS for all, as 0.13 does, or as far as its check for clipping allows; there is no limit
+of epochs, no log, no checkpoint on disk.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from contest_child import Job, Training, read_job  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 LEVEL_RMS_DBFS = -18.0
+CEILING = 0.99
+"""Its data sets refuse sound that reaches 1."""
 CHUNK = 65_536
 MODELS = {"wavenet": "WaveNet", "lstm": "LSTM", "a2": "PackedWaveNet"}
 
@@ -156,6 +159,7 @@ def main() -> None:
     module = kind_of_module.init_from_config(config)
     module.net.sample_rate = job.sample_rate
     gain = 10 ** (LEVEL_RMS_DBFS / 20) / float(np.sqrt(np.mean(job.train_wet.astype(float) ** 2)))
+    gain = min(gain, *(CEILING / float(np.abs(wet).max()) for wet in (job.train_wet, job.held_wet)))
 
     def passages(dry: np.ndarray, wet: np.ndarray, length: int | None) -> nam.data.Dataset:
         return nam.data.Dataset(

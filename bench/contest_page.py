@@ -65,8 +65,8 @@ it is behind.
 - Neural Amp Modeler comes from PyPI, in environments of its own: networks, data sets, losses, optimisers, rates and
   loop are its own, at its own defaults. WaveNet and LSTM are the standard presets of its last version that has them, A2
   is the newest version's default (the larger of its two models plays). Not its own: alignment is given, its wet sound
-  is scaled to -18 dBFS RMS as its newest version does, it trains at the recording's own rate, there is no limit of
-  epochs, and no log or checkpoint costs it time.
+  is scaled to -18 dBFS RMS as its newest version does (less where its check for clipping refuses that), it trains at
+  the recording's own rate, there is no limit of epochs, and no log or checkpoint costs it time.
 - LSTM-32: one LSTM of 32 units, linear output, skip; truncated backpropagation as in Wright et al. and their code.
 - µs / sample: playing, 64-sample blocks, one thread, median block. fxclone: its clone file. LSTMs: ONNX `LSTM` nodes in
   fxclone's player, after proof that they give the trainer's own rendering. "≈": quoted; Neural Amp Modeler's C++
