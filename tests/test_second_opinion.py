@@ -104,3 +104,19 @@ def test_the_rest_of_the_budget_is_there_after_a_trial(pairs):
     session.spend()
     assert session.steps == 4
     assert np.isclose(session.progress, 0.4)
+
+
+def test_time_that_a_fit_leaves_goes_to_layers_unless_it_is_close(pairs, monkeypatch):
+    for best_db, seconds, goes_on in ((-20.0, 1e5, True), (-45.0, 1e5, False), (-20.0, second_opinion.LEAST_S, False)):
+        told = []
+        recipe = Recipe(seconds=seconds, max_steps=12, size="nano")
+        session = Session(recipe, *pairs, torch.Generator().manual_seed(0), tell=told.append, best_esr_db=best_db)
+        if goes_on:
+            with pytest.raises(Finished, match="12 steps are done"):
+                second_opinion.after(session, torch.device("cpu"), "it ended")
+            assert session.steps == 12
+            assert "wavenet" in told[0]
+        else:
+            assert second_opinion.after(session, torch.device("cpu"), "it ended") == "it ended"
+            assert not told
+            assert session.steps == 0

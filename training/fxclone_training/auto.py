@@ -86,7 +86,7 @@ def _train(session: Session, device: torch.device) -> str:
         return _linear(session, device, look, choice)
     ended = _with_a_front(session, choice)
     if ended and session.best_esr_db <= SOME_COPY_DB:
-        return ended
+        return second_opinion.after(session, device, ended)
     return second_opinion.train(session, device, choice)
 
 
