@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from fxclone.help_groups import GroupedCommand
-
-REFERENCE, SOUND, BUDGET, MODEL, OUTPUT = "Reference", "Sound", "Budget", "Model", "Output"
+from fxclone_training import options
+from fxclone_training.options import BUDGET, MODEL, OUTPUT, REFERENCE
 
 
 def register(app: typer.Typer) -> None:
@@ -17,85 +17,23 @@ def register(app: typer.Typer) -> None:
 
     @app.command(cls=GroupedCommand)
     def train(
-        effect: Annotated[
-            str | None,
-            typer.Option(
-                "--effect",
-                "-e",
-                help='An effect, a .nam file (nam:amp.nam), or a chain: "highpass(cutoff_hz=200) > tanh".',
-                rich_help_panel=REFERENCE,
-            ),
-        ] = None,
-        settings: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="NAME=VALUE", help="A setting of the effect.", rich_help_panel=REFERENCE),
-        ] = None,
-        preset: Annotated[
-            str | None,
-            typer.Option(
-                "--preset",
-                "-p",
-                help="A preset's name or TOML file: effect, recipe, or both.",
-                rich_help_panel=REFERENCE,
-            ),
-        ] = None,
-        wet: Annotated[
-            list[Path] | None,
-            typer.Option(
-                "--wet",
-                help="Instead of an effect: what your own device made of --dry. A file for each, or folders.",
-                rich_help_panel=REFERENCE,
-            ),
-        ] = None,
+        effect: options.Effect = None,
+        settings: options.Settings = None,
+        preset: options.Preset = None,
+        wet: options.Wet = None,
         resume: Annotated[
             str | None,
             typer.Option(
                 "--resume", metavar="RUN", help="Go on with a run's folder, or 'last'.", rich_help_panel=REFERENCE
             ),
         ] = None,
-        dry: Annotated[
-            list[Path] | None,
-            typer.Option(
-                "--dry",
-                help="Files or folders. With --wet: what went into the device. With --effect: your own sound, to "
-                "train on as well.",
-                rich_help_panel=SOUND,
-            ),
-        ] = None,
-        only_dry: Annotated[
-            bool, typer.Option("--only-dry", help="Train on --dry alone, without made sound.", rich_help_panel=SOUND)
-        ] = False,
-        sample_rate: Annotated[
-            int | None,
-            typer.Option(
-                "--sample-rate",
-                help="Rate that the clone runs at, in Hz.  [default: that of --wet, or 48000]",
-                rich_help_panel=SOUND,
-            ),
-        ] = None,
-        channels: Annotated[
-            str,
-            typer.Option(
-                "--channels", help="auto, mono, mono-stereo (one in, two out) or stereo.", rich_help_panel=SOUND
-            ),
-        ] = "auto",
-        lag: Annotated[
-            float | None,
-            typer.Option(
-                "--lag",
-                metavar="SAMPLES",
-                help="How late --wet is, at the clone's rate, if you know better.  [default: measured]",
-                rich_help_panel=SOUND,
-            ),
-        ] = None,
-        align: Annotated[
-            bool,
-            typer.Option("--align/--no-align", help="Move --wet to where --dry is, or not.", rich_help_panel=SOUND),
-        ] = True,
-        anyway: Annotated[
-            bool,
-            typer.Option("--anyway", help="Train even on a recording that looks unusable.", rich_help_panel=SOUND),
-        ] = False,
+        dry: options.Dry = None,
+        only_dry: options.OnlyDry = False,
+        sample_rate: options.SampleRate = None,
+        channels: options.Channels = "auto",
+        lag: options.Lag = None,
+        align: options.Align = True,
+        anyway: options.Anyway = False,
         seconds: Annotated[
             float | None,
             typer.Option(
@@ -273,73 +211,17 @@ def register(app: typer.Typer) -> None:
 
     @app.command(cls=GroupedCommand)
     def analyze(
-        effect: Annotated[
-            str | None,
-            typer.Option(
-                "--effect",
-                "-e",
-                help='An effect, a .nam file (nam:amp.nam), or a chain: "highpass(cutoff_hz=200) > tanh".',
-                rich_help_panel=REFERENCE,
-            ),
-        ] = None,
-        settings: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="NAME=VALUE", help="A setting of the effect.", rich_help_panel=REFERENCE),
-        ] = None,
-        preset: Annotated[
-            str | None,
-            typer.Option("--preset", "-p", help="A preset's name or TOML file.", rich_help_panel=REFERENCE),
-        ] = None,
-        wet: Annotated[
-            list[Path] | None,
-            typer.Option(
-                "--wet",
-                help="Instead of an effect: what your own device made of --dry. A file for each, or folders.",
-                rich_help_panel=REFERENCE,
-            ),
-        ] = None,
-        dry: Annotated[
-            list[Path] | None,
-            typer.Option(
-                "--dry",
-                help="Files or folders. With --wet: what went into the device. With --effect: your own sound.",
-                rich_help_panel=SOUND,
-            ),
-        ] = None,
-        only_dry: Annotated[
-            bool, typer.Option("--only-dry", help="Measure on --dry alone, without made sound.", rich_help_panel=SOUND)
-        ] = False,
-        sample_rate: Annotated[
-            int | None,
-            typer.Option(
-                "--sample-rate",
-                help="Rate that the clone would run at, in Hz.  [default: that of --wet, or 48000]",
-                rich_help_panel=SOUND,
-            ),
-        ] = None,
-        channels: Annotated[
-            str,
-            typer.Option(
-                "--channels", help="auto, mono, mono-stereo (one in, two out) or stereo.", rich_help_panel=SOUND
-            ),
-        ] = "auto",
-        lag: Annotated[
-            float | None,
-            typer.Option(
-                "--lag",
-                metavar="SAMPLES",
-                help="How late --wet is, if you know better.  [default: measured]",
-                rich_help_panel=SOUND,
-            ),
-        ] = None,
-        align: Annotated[
-            bool,
-            typer.Option("--align/--no-align", help="Move --wet to where --dry is, or not.", rich_help_panel=SOUND),
-        ] = True,
-        anyway: Annotated[
-            bool,
-            typer.Option("--anyway", help="Measure even a recording that looks unusable.", rich_help_panel=SOUND),
-        ] = False,
+        effect: options.Effect = None,
+        settings: options.Settings = None,
+        preset: options.Preset = None,
+        wet: options.Wet = None,
+        dry: options.Dry = None,
+        only_dry: options.OnlyDry = False,
+        sample_rate: options.SampleRate = None,
+        channels: options.Channels = "auto",
+        lag: options.Lag = None,
+        align: options.Align = True,
+        anyway: options.Anyway = False,
         threads: Annotated[
             int | None, typer.Option("--threads", help="CPU threads.  [default: all]", rich_help_panel=OUTPUT)
         ] = None,
