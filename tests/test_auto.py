@@ -189,6 +189,14 @@ def test_it_is_said_at_the_end_if_the_clone_is_no_closer_than_the_dry_sound():
     assert not any("no closer" in sentence for sentence in said)
 
 
+def test_a_fast_limiter_that_looks_like_a_curve_is_still_found():
+    pairs = pairs_of("limiter(threshold_db=-10, release_ms=50)", seconds=20)
+    assert choose(analyse(pairs[0], time=False)).kind == "unknown"
+    result = train(*pairs, Recipe(seconds=1e4, target_esr_db=-35.0))
+    assert result.model.family == "dynamics"
+    assert result.esr_db < -35
+
+
 def test_a_gate_is_not_left_to_a_filter():
     """A filter explains -40 dB of it: what it does is in the rest."""
     result = train(*pairs_of("noise_gate(threshold_db=-40)"), Recipe(size="nano", seconds=1e5, max_steps=300))

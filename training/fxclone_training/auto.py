@@ -74,7 +74,7 @@ def _train(session: Session, device: torch.device) -> str:
     session.tell(choice.words)
     if session.is_over():
         session.spend()  # which says why it ends
-    if choice.kind == "dynamics" and dynamics_stages.explains(session):
+    if _may_be_dynamics(found, choice) and dynamics_stages.explains(session):
         return "nothing improves any more"
     if choice.family not in ("ar", "tail"):
         from fxclone_training.families import FAMILIES
@@ -88,6 +88,13 @@ def _train(session: Session, device: torch.device) -> str:
     if ended and session.best_esr_db <= SOME_COPY_DB:
         return second_opinion.after(session, device, ended)
     return second_opinion.train(session, device, choice)
+
+
+def _may_be_dynamics(found: Analysis, choice: Choice) -> bool:
+    """Whether it follows the level, or may: fast limiters look like curves, too. A trial tells within seconds."""
+    return choice.kind == "dynamics" or (
+        choice.kind == "unknown" and found.gain is not None and found.gain.following_db <= SOME_COPY_DB
+    )
 
 
 def _linear(session: Session, device: torch.device, look: LongLinear, choice: Choice) -> str:

@@ -81,20 +81,23 @@ def _from_nothing(session: Session, close_db: float) -> None:
     ceiling = ceiling_of(session.training.wet)
     found = starts(dry, wet, rate, first)
     session.stage = "gain"
-    model: Dynamics | None = None
-    left_db = math.inf
+    fits: list[tuple[Dynamics, float]] = []
     for start in found:
-        fit = _fit(session, Dynamics(start.cell[None], [start.squares], ceiling), (dry, wet, first), FIRST_STEPS)
-        if model is None or fit[1] < left_db:
-            model, left_db = fit
+        one = Dynamics(start.cell[None], [start.squares], ceiling)
+        fits.append(_fit(session, one, (dry, wet, first), FIRST_STEPS))
+        if fits[-1][1] <= ENOUGH_DB:
+            break
+    fits.sort(key=lambda fit: fit[1])
+    if not fits or fits[0][1] > close_db:
+        return
+    model, left_db = fits[0]
+    session.stage = "two gains"
+    for second, _ in fits:  # the best detector alone need not be the best behind another gain
         if left_db <= ENOUGH_DB:
             break
-    if model is None or left_db > close_db:
-        return
-    if left_db > ENOUGH_DB:
-        session.stage = "two gains"
-        more = _fit(session, gain_before(model, dry, rate), (dry, wet, first), STEPS)
-        model = more[0] if more[1] < left_db else model
+        both, both_db = _fit(session, gain_before(second, dry, rate), (dry, wet, first), STEPS)
+        if both_db < left_db:
+            model, left_db = both, both_db
     _refine(session, model)
 
 
