@@ -57,6 +57,7 @@ class Task:
     def words(self) -> list[object]:
         """Of the command, but for where it writes."""
         own = [word for path in self.learn for word in ("--dry", path)]
+        own += ["--only-dry"] if own else []
         return ["train", *self.case.words, "--seconds", f"{self.seconds:g}", "--threads", self.threads,
                 "--seed", self.seed, *own]  # fmt: skip
 

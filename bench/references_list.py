@@ -71,7 +71,7 @@ class Group:
     cases : callable
         Makes them: only what is asked for is read from disk.
     own_sound : bool
-        Whether `references_sound.LEARN` is trained on as well.
+        Whether `references_sound.LEARN` is trained on, instead of made sound.
     """
 
     title: str
@@ -184,7 +184,8 @@ GROUPS = {
     ),
     "nam": Group(
         "Amps as .nam files",
-        "As effects, `nam:FILE`. The aim is -22 dB.",
+        "As effects, `nam:FILE`, over real guitars alone (`--only-dry`): made sound at full scale is nothing an amp "
+        "gets to hear. The aim is -22 dB.",
         900.0,
         _nam,
         own_sound=True,

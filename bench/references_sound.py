@@ -33,7 +33,7 @@ def test_files(folder: Path) -> tuple[Path, ...]:
 
 
 def learn_files() -> tuple[Path, ...]:
-    """Real guitars to train on as well; none where one is absent."""
+    """Real guitars to train on; none where one is absent."""
     files = tuple(common.DRY / f"{name}.flac" for name in LEARN)
     return files if all(path.exists() for path in files) else ()
 

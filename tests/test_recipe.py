@@ -190,7 +190,7 @@ def test_the_state_of_a_passage_runs_on_from_the_recording(rng, shape):
     torch.testing.assert_close(own[:, 0], drawn.target, rtol=0, atol=5e-6)
 
 
-def streams_on(pair, model, *, batch=5, block=128, seed=0):
+def streams_on(pair, model, *, batch=5, block=128, seed=0, **how):
     generator = torch.Generator().manual_seed(seed)
     return Streams(
         Recording(pair, model.config),
@@ -199,6 +199,7 @@ def streams_on(pair, model, *, batch=5, block=128, seed=0):
         relative_weight=False,
         generator=generator,
         sample_rate=RATE,
+        **how,
     )
 
 
@@ -250,6 +251,25 @@ def test_streams_start_from_the_true_past(rng, shape):
             renewed += int((streams.position != before + 256).sum())
             own, state = model(x[:, None], state)
             torch.testing.assert_close(own[:, 0], y, rtol=0, atol=1e-5)
+    assert renewed > 5
+
+
+@pytest.mark.parametrize("shape", STREAM_SHAPES)
+def test_streams_may_start_as_a_clone_does_that_is_switched_on(rng, shape):
+    """What starts anew is what a fresh clone says of that sound; what goes on is not."""
+    model = random_model(5, **shape)
+    dry = noise(rng, 1, 3000).numpy()
+    streams = streams_on(Pair(dry, model.run_freely(dry), RATE), model, block=256, from_silence=True)
+    state, renewed = streams.fresh_states(model), 0
+    with torch.no_grad():
+        for _ in range(40):
+            before = streams.position.clone()
+            x, _, _, state = streams.next_block(model, state)
+            own, state = model(x[:, None], state)
+            for place in (streams.position != before + 256).flatten().nonzero().flatten().tolist():
+                fresh = model.run_freely(x[place][None].numpy())
+                np.testing.assert_allclose(own[place].numpy(), fresh, rtol=0, atol=1e-5)
+                renewed += 1
     assert renewed > 5
 
 

@@ -43,6 +43,8 @@ START_PASSAGES, START_SAMPLES, START_S = 128, 512, 10
 START_RIDGE = 1e-5
 ONE_STEPS = 6
 STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
+FRESH_EVERY_S = 4.0
+"""What follows the level is begun anew so often, from silence: it learns to find the level soon, wherever it begins."""
 NOISE, FIRST_LOSS = 0.05, 0.01
 """On the past outputs that the model hears while it runs freely, relative to its error: feedback that amplifies this
 costs error before it howls. What the error is before anything is known, relative to the power of the wet sound."""
@@ -129,6 +131,7 @@ def train(
 
 def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
     session.stage = "free-running"
+    follows_level = bool(model.config.envelopes)
     streams = Streams(
         recording,
         batch=STREAMS,
@@ -136,7 +139,8 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         relative_weight=False,
         generator=session.generator,
         sample_rate=session.training.sample_rate,
-        stream_s=math.inf,
+        stream_s=FRESH_EVERY_S if follows_level else math.inf,
+        from_silence=follows_level,
     )
     power = float(recording.mean_y)
     newton, average = OnlineNewton(model, power=power), model.copy()

@@ -1,7 +1,7 @@
 """Passages that run side by side, block after block, with the model's own state carried along.
 
 So a model is trained on states that only long runs of its own reach. Now and then a stream starts anew somewhere else,
-from the true past.
+from the true past, or as a clone does that is switched on while the music plays: knowing nothing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Streams:
         generator: torch.Generator,
         sample_rate: int,
         stream_s: float = STREAM_S,
+        from_silence: bool = False,
     ) -> None:
-        self.recording = recording
+        self.recording, self.from_silence = recording, from_silence
         self.batch, self.generator = batch, generator
         self.block = max(GRID, block // GRID * GRID)
         longest_s = min(stream_s, len(recording) / sample_rate + 1)  # to the end of the sound at most
@@ -59,7 +60,7 @@ class Streams:
             self.position[over] = self.recording.starts(int(over.sum()), self.block, self.generator)
             self.age[over] = 0
             self.power[over] = 0
-            fresh = self.fresh_states(model)
+            fresh = model.fresh_state(self.batch) if self.from_silence else self.fresh_states(model)
             state = ArState(
                 *(
                     torch.where(over[:, None], getattr(fresh, field.name), getattr(state, field.name))
