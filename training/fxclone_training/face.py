@@ -60,7 +60,7 @@ class Face:
 
 def figures(moment: Moment) -> str:
     """The optimiser's own loss, free-running error on held-back sound, output level: in one short line."""
-    now = "unstable" if moment.esr_db >= UNUSABLE_DB else f"{moment.esr_db:6.1f} dB"
+    now = "unusable" if moment.esr_db >= UNUSABLE_DB else f"{moment.esr_db:6.1f} dB"
     level = f"  level {moment.level_db:+.1f} dB" if math.isfinite(moment.level_db) else ""
     loss = f"step {moment.loss_db:6.1f} dB  " if math.isfinite(moment.loss_db) else ""
     return f"{loss}free-running {now} (best {moment.best_esr_db:.1f}){level}"

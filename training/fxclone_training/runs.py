@@ -131,7 +131,7 @@ class RunFolder:
             if not stages or stages[-1] != moment.stage:
                 axes.axvline(moment.seconds, color="0.85", lw=0.8, zorder=0)
                 stages.append(moment.stage)
-        axes.set(xlabel="seconds of training", ylabel="error-to-signal ratio in dB (unstable models at +10)")
+        axes.set(xlabel="seconds of training", ylabel="error-to-signal ratio in dB (unusable models at +10)")
         axes.set_title(textwrap.fill(title, 90), fontsize=10)
         axes.legend(loc="upper right")
         axes.grid(alpha=0.3)
