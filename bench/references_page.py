@@ -185,7 +185,9 @@ def shape(facts: dict[str, Any]) -> str:
         return f"{front}{facts.get('direct_taps', 0) + facts.get('after_taps', 0):,} taps"
     if facts["family"] == "recurrent":
         return f"LSTM {facts['units']}"
-    return f"{facts['layers']} x {facts['channels']} channels"
+    if facts["family"] == "wavenet":
+        return f"{facts['channels']} channels"
+    return f"{facts['parameters']} weights"
 
 
 def _esr(found: Sequence[Result]) -> str:
