@@ -76,7 +76,7 @@ def _group(name: str, found: Sequence[Result]) -> str:
     last = {one: max((r for r in found if r.name == one), key=lambda r: r.budget_s) for one in names}
     budgets = sorted({one.budget_s for one in found})
     learned = _different(one.learned for one in found if one.learned)
-    sound = f"made sound and passages of {learned}: none of it is a test file" if learned else "made sound alone"
+    sound = f"{learned}, none of which is a test file" if learned else "made sound alone"
     parts = [
         f"## {group.title}",
         fill(f"{group.about} Trained on {sound}."),

@@ -14,6 +14,7 @@ import numpy as np
 from fxclone.audio import Audio, db_to_gain, gain_to_db, peak, valid_audio, valid_sample_rate
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.signals import training_sound
+from fxclone.varied import varied
 
 SILENT_DBFS = -90.0
 """A sound whose peak is under this has nothing to learn from: it is the last bit of a 16-bit file."""
@@ -175,8 +176,10 @@ def training_and_validation(
 ) -> tuple[Pair, Pair]:
     """Render a pair to train on and a pair to judge by, which share no take.
 
-    Generated sound comes from two seeds. Of several own files some are held back; of a single one its end is, after a
-    gap of a second, and a note says so. Each pair is rendered from a fresh state of the effect.
+    Own sound that is shorter than its share of the training pair comes again at other pitches and levels
+    (`fxclone.varied`); what is held back does not. Generated sound comes from two seeds. Of several own files some are
+    held back; of a single one its end is, after a gap of a second, and a note says so. Each pair is rendered from a
+    fresh state of the effect.
 
     Parameters
     ----------
@@ -211,6 +214,7 @@ def training_and_validation(
             part,
             mix_generated,
             notes,
+            vary=place == 0,
         )
         for place, (length, part) in enumerate([(seconds, kept), (validation_seconds, held)])
     )
@@ -267,6 +271,8 @@ def _effect_pair(
     stretches: list[Stretch] | None,
     mix_generated: bool,
     notes: list[str],
+    *,
+    vary: bool = False,
 ) -> Pair:
     rate = valid_sample_rate(sample_rate)
     if not (np.isfinite(seconds) and seconds * rate >= 1):
@@ -278,10 +284,14 @@ def _effect_pair(
     sources: list[dict[str, Any]] = []
     total = round(seconds * rate)
     if stretches is not None:
-        excerpts = _excerpts(stretches, seconds * (OWN_SHARE if mix_generated else 1.0))
+        share_s = seconds * (OWN_SHARE if mix_generated else 1.0)
+        excerpts = _excerpts(stretches, share_s)
         own, own_notes = _read(excerpts, rate, channels[0])
-        parts.append(own[:, :total])
         notes += own_notes
+        if vary and (there_s := own.shape[1] / rate) < share_s - 0.1 and peak(own) >= db_to_gain(SILENT_DBFS):
+            own = varied(own, rate, round(share_s * rate))
+            notes.append(f"your own sound gives {there_s:.1f} s; it comes again at other pitches and levels")
+        parts.append(own[:, :total])
         sources += [{"file": e.path.name, "start_s": e.start_s, "seconds": e.seconds} for e in excerpts]
         if not mix_generated and own.shape[1] < total - rate // 10:
             notes.append(f"your own sound gives {own.shape[1] / rate:.1f} s of the {seconds:g} s asked for")

@@ -125,8 +125,10 @@ def test_of_several_files_some_are_held_back(tmp_path, rng):
         assert not used[0] & used[1]
         assert len(used[0] | used[1]) == 4  # the copy is the same take
         assert not shares_a_take(validation.dry[0], training.dry[0])
-        assert training.dry.shape[1] < 30 * RATE
-        assert any("of the 30 s asked for" in note for note in training.notes)
+        assert training.dry.shape[1] == 30 * RATE
+        assert any("again at other pitches and levels" in note for note in training.notes)
+        assert validation.dry.shape[1] <= 8 * RATE
+        assert not any("other pitches" in note for note in validation.notes)
 
 
 def test_of_a_single_file_the_end_is_held_back_and_told(tmp_path, rng):
@@ -140,7 +142,8 @@ def test_of_a_single_file_the_end_is_held_back_and_told(tmp_path, rng):
         dry=[tmp_path / "solo.wav"],
         mix_generated=False,
     )
-    assert training.samples == 15 * RATE
+    assert training.samples == 60 * RATE
+    assert {source["seconds"] for source in training.provenance["sources"]} == {15.0}  # the rest is the same again
     assert validation.samples == 4 * RATE
     inner = slice(100, -100)  # inside the short fades
     np.testing.assert_array_equal(training.dry[0, inner], sound[0, : 15 * RATE][inner])

@@ -19,6 +19,9 @@ from fxclone_training.reference import RECORDED_S, EffectReference, RecordingRef
 from fxclone_training.runs import RunFolder
 
 DEFAULT_SAMPLE_RATE = 48_000
+OWN_SHARE_OF_TIME, MOST_OWN_S = 1 / 3, 300.0
+"""An effect is rendered over so much sound of one's own for each second of training, and at most so many seconds: who
+trains for long learns a minute by heart."""
 """Of clones of effects; a recording has its own."""
 SHAPE = ("family", "size", "memory", "tail_s", "m", "past_outputs", "layers", "width", "activation")
 
@@ -108,6 +111,9 @@ def make_plan(request: TrainRequest) -> Plan:
     else:
         reference, own_rate = _effect(request, preset.effect if preset else None), DEFAULT_SAMPLE_RATE
     recipe = recipe.with_settings(request.recipe)
+    if request.dry and not request.wet and (preset is None or "sound_s" not in preset.recipe):
+        longer_s = min(MOST_OWN_S, OWN_SHARE_OF_TIME * recipe.seconds)
+        recipe = recipe.with_settings({"sound_s": max(recipe.sound_s, longer_s)})
     output = _target(request.output or Path(f"{reference.name}.onnx"), force=request.force)
     rate = valid_sample_rate(request.sample_rate or own_rate)
     own_target = "target_esr_db" in {**(preset.recipe if preset else {}), **request.recipe}
