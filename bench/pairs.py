@@ -52,7 +52,7 @@ and not part of the project:
 {devices}
 
 - ESR: sum of squared error over sum of squares on the test recording. Lag left: of the clone against it, in samples.
-- Latency removed: samples taken out before training. Held-back: ESR on the end of the training recording.
+- Latency removed: samples taken out before training. Held-back: ESR on what the training recording gave to judge by.
 - In all: start-up, checking, aligning, training, export.
 
 {common.table(head, rows)}"""
