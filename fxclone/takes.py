@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fxclone.errors import AudioFileError, UsageError
-from fxclone.files import SoundInfo, find_sounds, read_sound, sound_info
+from fxclone.files import SoundInfo, find_sounds, sound_info, stream_sound
 
 FRAME_S = 0.05
 """Levels are told for stretches of this length."""
@@ -83,10 +83,13 @@ class Take:
         frame_s : float
             Their exact length.
         """
-        sound, rate = read_sound(self.dry)
+        rate = self.info[0].sample_rate
         samples = round(FRAME_S * rate)
-        frames = np.square(sound, dtype=np.float64).mean(axis=0)
-        power = frames[: len(frames) // samples * samples].reshape(-1, samples).mean(axis=1)
+        frames = []
+        for block in stream_sound(self.dry, 1000 * samples):
+            whole = block[:, : block.shape[1] // samples * samples]
+            frames.append(np.square(whole.reshape(len(whole), -1, samples)).mean(axis=(0, 2), dtype=np.float64))
+        power = np.concatenate([np.zeros(0), *frames])
         floor = max(float(power.max(initial=0.0)) * 1e-6, 1e-12)
         return 10 * np.log10(np.maximum(power, floor)), samples / rate
 

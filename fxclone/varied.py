@@ -15,7 +15,7 @@ from fxclone.files import resample
 SEMITONES = (4.0, -3.0, 7.0, -5.0, 2.0, -7.0, 5.0, -2.0)
 """Up and down in turns, and no two the same: as far as another tuning, another instrument or a capo goes."""
 LEVELS_DB = (-4.0, 4.0, -8.0, 2.0, -2.0, 6.0, -6.0)
-"""Another number of them than of pitches, so that they meet in ever new pairs."""
+"""Another number of them than of pitches, so that they meet in ever new pairs; and every third is inverted."""
 
 
 def varied(sound: Audio, sample_rate: int, samples: int) -> Audio:
@@ -41,7 +41,7 @@ def varied(sound: Audio, sample_rate: int, samples: int) -> Audio:
         speed = 2.0 ** (SEMITONES[turn % len(SEMITONES)] / 12)
         other = resample(sound, round(sample_rate * speed), sample_rate)
         gain = min(db_to_gain(LEVELS_DB[turn % len(LEVELS_DB)]), top / max(peak(other), 1e-9))
-        part = (gain if turn % 2 else -gain) * other[:, : samples - have]
+        part = (gain if turn % 3 else -gain) * other[:, : samples - have]
         parts.append(part.astype(np.float32))
         have, turn = have + part.shape[1], turn + 1
     return np.concatenate(parts, axis=1)

@@ -108,7 +108,7 @@ def plan_windows(
                 f"{longest[0].name} is {end:.1f} s long and there is no longer take; expected at least "
                 f"{SHORTEST_TAKE_S:g} s, of which the end is held back to judge the clone by: give more sound"
             )
-        begin = end - wanted if _sampled(total, seconds) else _representative(longest, end, wanted)
+        begin = end - wanted if total > seconds else _representative(longest, end, wanted)
         held_s |= dict.fromkeys(longest, (begin, ALL_S if begin == end - wanted else begin + wanted))
         where = "the last" if begin == end - wanted else f"from {begin:.1f} s on,"
         why = "" if begin == end - wanted else ": its end is much softer than the rest"
@@ -142,20 +142,19 @@ def _held_whole(performances: list[list[Take]], wanted: float, most: float, seed
     return held if sum(take.seconds for take in held) >= wanted / 2 else []
 
 
-def _sampled(total_s: float, seconds: float) -> bool:
-    """Whether so much sound is not used whole."""
-    return total_s > 1.5 * seconds
-
-
 def _representative(performance: Sequence[Take], end_s: float, wanted_s: float) -> float:
-    """Where to hold back: the end, or where levels are most like the whole's if the end is soft."""
+    """Where to hold back: the end, or where levels are most like the whole's if the end is soft.
+
+    A stretch in the middle costs one more gap, so short recordings give their end.
+    """
     levels_db, frame_s = performance[0].dry_levels()
     levels_db = levels_db[: round(end_s / frame_s)]
     frames = round(wanted_s / frame_s)
     whole = np.quantile(levels_db, SHARES)
     starts = range(0, len(levels_db) - frames, round(HOP_S / frame_s))
     end_db, whole_db = (10 * math.log10(np.mean(10 ** (part / 10))) for part in (levels_db[-frames:], levels_db))
-    if end_db > whole_db - SOFT_DB or not starts:
+    left_s = end_s - wanted_s - 2 * GAP_S
+    if end_db > whole_db - SOFT_DB or left_s < SHORTEST_WINDOW_S or not starts:
         return end_s - wanted_s
     far = [np.abs(np.quantile(levels_db[k : k + frames], SHARES) - whole).mean() for k in starts]
     return starts[int(np.argmin(far))] * frame_s
@@ -164,7 +163,7 @@ def _representative(performance: Sequence[Take], end_s: float, wanted_s: float) 
 def _spread(takes: list[Take], seconds: float, held_s: dict[Take, tuple[float, float]]) -> list[Window]:
     """Spread about ``seconds`` evenly over the takes: all of them, whole, if they are not longer."""
     total = sum(take.seconds for take in takes)
-    if _sampled(total, seconds):
+    if total > 1.5 * seconds:
         most = max(1, int(seconds / SHORTEST_WINDOW_S))
         if len(takes) > most:
             cut = [take for take in takes if held_s[take] not in (EVERYTHING, NOTHING)]  # what gives a part stays

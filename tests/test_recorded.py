@@ -253,14 +253,25 @@ def test_windows_stay_inside_their_files(folder):
             assert sum(min(w.used_s, w.held_s[0]) for w in trained) <= max(budget, 12) + 20
 
 
+def test_a_soft_end_is_taken_where_all_is_not_read_or_little_is_left(folder):
+    for seconds, budget, elsewhere in ((30, 600.0, True), (14, 600.0, False), (1_500, 1_200.0, False)):
+        take = Placeholder("a", seconds)
+        take.levels_db[-round(0.4 * seconds / 0.05) :] = -30.0
+        windows, _ = plan_windows([take], seconds=budget, validation_seconds=3.0, seed=0)
+        begin, end = windows[-1].held_s
+        assert (end < seconds) == elsewhere
+        assert any(w.start_s <= begin and begin + 1 <= w.start_s + w.seconds for w in windows)
+
+
 class Placeholder:
     """A take of a given length without files."""
 
     def __init__(self, name, seconds):
         self.name, self.seconds, self.digests = name, seconds, (name, name)
+        self.levels_db = np.zeros(round(20 * seconds))
 
     def dry_levels(self):
-        return np.zeros(round(20 * self.seconds)), 0.05
+        return self.levels_db, 0.05
 
 
 # What cannot be used

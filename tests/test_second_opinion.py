@@ -5,11 +5,12 @@ import pytest
 import torch
 from test_memory_training import pair_of, pedal
 
-from fxclone_training import second_opinion
+from fxclone_training import second_opinion, tail_stages
 from fxclone_training.analysis_choice import Choice
 from fxclone_training.ar import Ar
 from fxclone_training.recipe import Recipe
 from fxclone_training.session import Finished, Session
+from fxclone_training.tail import Tail
 from fxclone_training.tail_drive import Start
 from fxclone_training.wavenet import WaveNet
 
@@ -106,17 +107,31 @@ def test_the_rest_of_the_budget_is_there_after_a_trial(pairs):
     assert np.isclose(session.progress, 0.4)
 
 
-def test_time_that_a_fit_leaves_goes_to_layers_unless_it_is_close(pairs, monkeypatch):
-    for best_db, seconds, goes_on in ((-20.0, 1e5, True), (-45.0, 1e5, False), (-20.0, second_opinion.LEAST_S, False)):
-        told = []
-        recipe = Recipe(seconds=seconds, max_steps=12, size="nano")
-        session = Session(recipe, *pairs, torch.Generator().manual_seed(0), tell=told.append, best_esr_db=best_db)
-        if goes_on:
-            with pytest.raises(Finished, match="12 steps are done"):
-                second_opinion.after(session, torch.device("cpu"), "it ended")
-            assert session.steps == 12
-            assert "wavenet" in told[0]
-        else:
-            assert second_opinion.after(session, torch.device("cpu"), "it ended") == "it ended"
-            assert not told
-            assert session.steps == 0
+@pytest.mark.parametrize(("before_db", "seconds"), [(-45.0, 1e5), (-20.0, second_opinion.LEAST_S)])
+def test_time_that_a_fit_leaves_is_not_used_if_it_is_close_or_little(pairs, before_db, seconds):
+    told = []
+    session = after_a_fit(pairs, before_db, told, seconds=seconds)
+    assert second_opinion.after(session, torch.device("cpu"), "it ended") == "it ended"
+    assert not told
+    assert session.steps == 0
+
+
+@pytest.mark.parametrize(("before_db", "kept"), [(-0.3, WaveNet), (-0.3, Tail), (-20.0, Tail)])
+def test_time_that_a_fit_leaves_goes_to_layers_which_must_be_clearly_closer(pairs, monkeypatch, before_db, kept):
+    monkeypatch.setattr(second_opinion, "WORTH_DB", 0.5 if kept is WaveNet else 300.0)
+    told = []
+    session = after_a_fit(pairs, before_db, told)
+    with pytest.raises(Finished, match="30 steps are done"):
+        second_opinion.after(session, torch.device("cpu"), "it ended")
+    assert session.steps == 30
+    assert "wavenet" in told[0]
+    assert type(session.kept[0][1]) is kept
+    assert (session.best_esr_db < before_db) == (kept is WaveNet)
+
+
+def after_a_fit(pairs, before_db, told, *, seconds=1e5):
+    """A session whose best so far is a plain gain that claims ``before_db``."""
+    recipe = Recipe(seconds=seconds, max_steps=30, size="nano")
+    session = Session(recipe, *pairs, torch.Generator().manual_seed(0), tell=told.append)
+    session.prefer(tail_stages.plain_gain(pairs[0]), before_db)
+    return session

@@ -92,8 +92,8 @@ def _from_nothing(session: Session, close_db: float) -> None:
         return
     model, left_db = fits[0]
     session.stage = "two gains"
-    for second, _ in fits:  # the best detector alone need not be the best behind another gain
-        if left_db <= ENOUGH_DB:
+    for second, alone_db in fits:  # the best detector alone need not be the best behind another gain
+        if left_db <= ENOUGH_DB or alone_db > close_db:
             break
         both, both_db = _fit(session, gain_before(second, dry, rate), (dry, wet, first), STEPS)
         if both_db < left_db:

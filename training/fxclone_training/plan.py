@@ -19,10 +19,10 @@ from fxclone_training.reference import RECORDED_S, EffectReference, RecordingRef
 from fxclone_training.runs import RunFolder
 
 DEFAULT_SAMPLE_RATE = 48_000
-OWN_SHARE_OF_TIME, MOST_OWN_S = 1 / 3, 300.0
-"""An effect is rendered over so much sound of one's own for each second of training, and at most so many seconds: who
-trains for long learns a minute by heart."""
 """Of clones of effects; a recording has its own."""
+SOUND_SHARE, MOST_SOUND_S = 1 / 3, 300.0
+"""With sound of one's own, an effect is rendered over so much of it for each second of training, and at most so many
+seconds: who trains for long learns a minute by heart."""
 SHAPE = ("family", "size", "memory", "tail_s", "m", "past_outputs", "layers", "width", "activation")
 
 
@@ -111,8 +111,8 @@ def make_plan(request: TrainRequest) -> Plan:
     else:
         reference, own_rate = _effect(request, preset.effect if preset else None), DEFAULT_SAMPLE_RATE
     recipe = recipe.with_settings(request.recipe)
-    if request.dry and not request.wet and (preset is None or "sound_s" not in preset.recipe):
-        longer_s = min(MOST_OWN_S, OWN_SHARE_OF_TIME * recipe.seconds)
+    if request.dry and not request.wet and "sound_s" not in {**(preset.recipe if preset else {}), **request.recipe}:
+        longer_s = min(MOST_SOUND_S, SOUND_SHARE * recipe.seconds)
         recipe = recipe.with_settings({"sound_s": max(recipe.sound_s, longer_s)})
     output = _target(request.output or Path(f"{reference.name}.onnx"), force=request.force)
     rate = valid_sample_rate(request.sample_rate or own_rate)

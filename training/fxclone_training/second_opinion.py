@@ -30,6 +30,8 @@ CLOSE_DB = -18.0
 """What comes to this in the trial will come closer."""
 FINISHED_DB = -40.0
 """A fit that ends by itself does not come closer: with more than this another family gets the time that is left."""
+WORTH_DB = 3.0
+"""So much closer it must come."""
 
 
 def train(session: Session, device: torch.device, choice: Choice) -> str:
@@ -60,10 +62,15 @@ def after(session: Session, device: torch.device, ended: str) -> str:
     if session.best_esr_db <= FINISHED_DB or left_s < LEAST_S or stepless:
         return ended
     session.tell(
-        f"A curve and a response leave {session.best_esr_db:.1f} dB, and there are {left_s:.0f} s left. Family wavenet "
-        "gets them: its layers can bend more than once. If it does not come closer, what is there stays."
+        f"Filters and a curve leave {session.best_esr_db:.1f} dB, and there are {left_s:.0f} s left. Family wavenet "
+        f"gets them: its layers can bend more than once. What is there stays unless that is {WORTH_DB:g} dB closer."
     )
-    return _wavenet(session, device)
+    before_db, before = session.kept[0]
+    try:
+        return _wavenet(session, device)
+    finally:
+        if before_db - WORTH_DB < session.best_esr_db < before_db:
+            session.prefer(before, before_db)
 
 
 def _wavenet(session: Session, device: torch.device) -> str:
