@@ -191,11 +191,13 @@ def _descend(session: Session, model: WaveNet, descent: Descent) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=descent.rate, betas=(0.9, 0.99), fused=True)
     average, state, step = Average(model), model.fresh_state(descent.batch), 0
     session.at_work = average.model
-    began = look = session.progress  # other families may have had a part of the time
-    took, smooth, seen = 0.0, 0.0, 0
+    began, look, took = 0.0, 0.0, 0.0
+    smooth, seen = 0.0, 0
     while True:
         session.spend()
         step += 1
+        if step == 1:  # other families may have had a part of the time; by steps from here on, if the budget is
+            began = look = session.progress
         _set_rate(optimiser, descent.rate, step, (session.progress - began) / max(1e-9, 1 - began))
         x, y, power, state = streams.next_block(model, state)
         predicted, after = model(x, state)
