@@ -247,8 +247,9 @@ class WaveNet(nn.Module):
         from fxclone_training.certificate import STURDY
 
         around = int(np.abs(dry).max(axis=0).argmax())
-        start = max(0, min(around, dry.shape[1] - _PART))
-        part = dry[:, start : start + _PART]  # around the loudest place: rounding adds up over layers, not time
+        # Around the loudest place, since rounding adds up over layers, not time; begun before it, as it is played.
+        start = max(0, min(around - _PART // 2, dry.shape[1] - _PART))
+        part = dry[:, start : start + _PART]
         exact, rounded = self.copy().double().run_freely(part), self.run_freely(part)
         return float(np.abs(exact - rounded).max()) <= STURDY * max(1.0, float(np.abs(exact).max()))
 
