@@ -116,7 +116,9 @@ def test_the_page_tells_failures_limits_and_what_was_not_run():
 def test_no_folder_of_this_machine_is_told(tmp_path):
     case = Case("amp", f"nam:{tmp_path}/amp.nam")
     task = references.Task("nam", case, 9.0, 0, 1, (), (tmp_path / "riff.flac",))
-    assert task.shown == "fxclone train --effect nam:amp.nam --seconds 9 --threads 1 --seed 0 --dry riff.flac --only-dry"
+    assert (
+        task.shown == "fxclone train --effect nam:amp.nam --seconds 9 --threads 1 --seed 0 --dry riff.flac --only-dry"
+    )
     assert case.effect in task.words
 
 
