@@ -1,6 +1,7 @@
 """Long memory from a pair to a clone: a pedal and a compressor, exported, resumed, stopped anywhere, made to howl."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -261,3 +262,20 @@ def test_a_model_with_two_layers_trains_as_a_window(pedal_session):
     recipe = Recipe(family="ar", layers=2, width=3, m=3, averages=2, seconds=1e5, max_steps=4)
     again = train(pedal_session.training, pedal_session.validation, recipe, start=start)
     assert again.model.config.layers == 2
+
+
+@pytest.mark.parametrize(("lead_samples", "anywhere"), [(0, False), (100, True)])
+def test_only_recordings_of_what_follows_the_level_begin_anew_from_silence(monkeypatch, lead_samples, anywhere):
+    begun = []
+
+    class Watched(memory_stages.Streams):
+        def __init__(self, *args, **how):
+            super().__init__(*args, **how)
+            begun.append(self.from_silence)
+
+    monkeypatch.setattr(memory_stages, "Streams", Watched)
+    for tiers, expected in ((DYNAMICS, anywhere), (PEDAL, False)):
+        session = session_on(compressor, seconds=4, max_steps=12)
+        session.training = replace(session.training, lead_samples=lead_samples)
+        trained(session, tiers["nano"].config(RATE, "tanh"), None)
+        assert begun.pop() == expected

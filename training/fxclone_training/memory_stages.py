@@ -44,7 +44,8 @@ START_RIDGE = 1e-5
 ONE_STEPS = 6
 STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
 FRESH_EVERY_S = 4.0
-"""What follows the level is begun anew so often, from silence: it learns to find the level soon, wherever it begins."""
+"""A recording of what follows the level is begun anew so often, from silence: recordings begin in the middle of a song,
+and a model learns to find the level soon. An effect that renders begins from silence anyway."""
 NOISE, FIRST_LOSS = 0.05, 0.01
 """On the past outputs that the model hears while it runs freely, relative to its error: feedback that amplifies this
 costs error before it howls. What the error is before anything is known, relative to the power of the wet sound."""
@@ -131,7 +132,7 @@ def train(
 
 def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
     session.stage = "free-running"
-    follows_level = bool(model.config.envelopes)
+    anywhere = bool(model.config.envelopes) and session.training.lead_samples > 0
     streams = Streams(
         recording,
         batch=STREAMS,
@@ -139,8 +140,8 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         relative_weight=False,
         generator=session.generator,
         sample_rate=session.training.sample_rate,
-        stream_s=FRESH_EVERY_S if follows_level else math.inf,
-        from_silence=follows_level,
+        stream_s=FRESH_EVERY_S if anywhere else math.inf,
+        from_silence=anywhere,
     )
     power = float(recording.mean_y)
     newton, average = OnlineNewton(model, power=power), model.copy()
