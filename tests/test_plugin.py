@@ -13,6 +13,7 @@ from plugins import ZAM, needs_zam
 
 from fxclone.cli import run
 from fxclone.effects import effect, parse_settings
+from fxclone.effects.plugin import Take, described
 from fxclone.effects.plugin_find import find_plugin
 from fxclone.errors import EffectError, UsageError
 
@@ -23,12 +24,6 @@ pytestmark = needs_zam
 @pytest.fixture
 def noise(rng) -> np.ndarray:
     return (0.3 * rng.uniform(-1, 1, (1, 12_000))).astype(np.float32)
-
-
-def alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Equal to -80 dB: ZamTube keeps a trace of the noise that pedalboard tries it with."""
-    assert one.shape == other.shape
-    return float(np.linalg.norm(one - other)) < 1e-4 * float(np.linalg.norm(one))
 
 
 def names(expression: str) -> list[str]:
@@ -102,7 +97,7 @@ def test_the_expression_means_the_same_again(noise) -> None:
     again = effect(one.expression)
     assert again.expression == one.expression
     assert one.name == "ZamTube-lowpass"
-    assert alike(one.render(noise, RATE), again.render(noise, RATE))
+    np.testing.assert_array_equal(one.render(noise, RATE), again.render(noise, RATE))
 
 
 def test_a_setting_may_begin_with_a_digit_and_a_file_may_name_its_plugin() -> None:
@@ -125,8 +120,8 @@ def test_a_mono_plugin_plays_each_channel_by_itself(noise) -> None:
     stereo = np.concatenate([noise, 0.2 * noise[:, ::-1]])
     wet = reference.render(stereo, RATE)
     assert wet.shape == stereo.shape
-    assert alike(wet[:1], reference.render(stereo[:1], RATE))
-    assert alike(wet[1:], reference.render(stereo[1:], RATE))
+    np.testing.assert_array_equal(wet[:1], reference.render(stereo[:1], RATE))
+    np.testing.assert_array_equal(wet[1:], reference.render(stereo[1:], RATE))
 
 
 def test_a_stereo_plugin_takes_mono_and_stereo_sound(noise) -> None:
@@ -243,3 +238,12 @@ def test_spaces_links_and_own_folders(tmp_path: Path, monkeypatch) -> None:
     assert find_plugin("vst3", str(link)).path.samefile(ZAM / "ZamTube.vst3")
     assert find_plugin("vst3", "my tube").path.samefile(ZAM / "ZamTube.vst3")
     assert effect(f"vst3:{link}(tube_drive=2) > tanh").name == "ZamTube-tanh"
+
+
+def test_each_of_many_renders_starts_alike(noise) -> None:
+    # pedalboard takes one ZamTube in seven for silent that is not: see plugin_child._persists
+    tube = described(find_plugin("vst3", "ZamTube"), "", ())
+    settings = effect("vst3:ZamTube(tube_drive=5)").settings
+    once, *others = tube.render_takes(settings, [Take(noise[:, :2_000], RATE)] * 24)
+    for other in others:
+        np.testing.assert_array_equal(other, once)

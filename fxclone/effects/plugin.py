@@ -64,8 +64,7 @@ class Plugin:
         EffectError
             If the plugin crashes, hangs, or refuses the sound or its rate.
         """
-        job = {**job_for("render", self.address, self.preset), "channels": self.facts["channels"]}
-        job["values"] = self.changed(settings)
+        job = self.job(settings)
         frames = [
             ({"sample_rate": t.sample_rate, "block_samples": t.block_samples, "settled": t.settled}, t.dry)
             for t in takes
@@ -77,6 +76,11 @@ class Plugin:
             self._latency[self._key(settings, take.sample_rate)] = int(header["latency_samples"])
             wets.append(take.dry[:, :0] if wet is None else wet)
         return wets
+
+    def job(self, settings: Settings) -> dict[str, Any]:
+        """Return what `plugin_child` must know to load it with these settings."""
+        found = {key: self.facts[key] for key in ("channels", "persists")}
+        return {**job_for("render", self.address, self.preset), **found, "values": self.changed(settings)}
 
     def latency_samples(self, settings: Settings, sample_rate: int) -> int:
         """What the plugin says of its latency at these settings and this rate."""
@@ -171,7 +175,7 @@ def described(address: PluginAddress, preset: str, stamps: tuple[int, ...]) -> P
 
 def job_for(job: str, address: PluginAddress, preset: str) -> dict[str, Any]:
     place = {"scheme": address.scheme, "path": str(address.path), "name": address.name}
-    return {"job": job, **place, "preset": preset, "values": {}}
+    return {"job": job, **place, "preset": preset, "values": {}, "persists": False}
 
 
 def _setting(name: str, fact: Mapping[str, Any]) -> Setting:

@@ -15,8 +15,7 @@ from fxclone.effects.spec import Settings
 
 OTHER_BLOCKS = (480, 64)
 EQUAL_DB = -80.0
-"""Two renders nearer to each other than this count as one: no clone comes so near. Some plugins keep a
-trace of the noise that pedalboard tries them with when it loads them, some 100 dB down."""
+"""Two renders nearer to each other than this count as one: no clone comes so near."""
 LINEAR_DB = -60.0
 LATENCY_SLACK_SAMPLES = 4.0
 """A filter's own delay is no latency."""

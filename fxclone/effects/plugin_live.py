@@ -13,7 +13,7 @@ import numpy as np
 from fxclone.audio import Audio
 from fxclone.effects import plugin_child
 from fxclone.effects.expression import parse_chain
-from fxclone.effects.plugin import PRESET, Plugin, described, job_for
+from fxclone.effects.plugin import PRESET, Plugin, described
 from fxclone.effects.plugin_find import find_plugin
 from fxclone.effects.spec import Stage
 from fxclone.errors import EffectError
@@ -58,9 +58,8 @@ class LivePlugin:
         if self._stereo and channels > 2:
             raise EffectError(f"{self.name} takes up to 2 channels; it would get {channels}")
         self.channels_out = 2 if self._stereo else channels
-        job = job_for("render", self._plugin.address, self._plugin.preset)
-        values = self._plugin.changed(self.stage.settings)
-        self._loaded = [plugin_child.load(job, values) for _ in range(1 if self._stereo else channels)]
+        job = self._plugin.job(self.stage.settings)
+        self._loaded = [plugin_child.load(job, job["values"]) for _ in range(1 if self._stereo else channels)]
         self._in = np.zeros((2 if self._stereo else 1, max_block), np.float32)
         self._out = np.zeros((self.channels_out, max_block), np.float32)
         self.reset()
