@@ -288,15 +288,13 @@ def _effect_pair(
         excerpts = _excerpts(stretches, share_s)
         own, own_notes = _read(excerpts, rate, channels[0])
         notes += own_notes
+        sources += [{"file": e.path.name, "start_s": e.start_s, "seconds": e.seconds} for e in excerpts]
         there_s = own.shape[1] / rate
-        varies = vary and there_s < share_s - 0.1 and peak(own) >= db_to_gain(SILENT_DBFS)
-        if varies:
+        if vary and there_s < share_s - 0.1 and peak(own) >= db_to_gain(SILENT_DBFS):
             own = _with_soft_ends(varied(own, rate, round(share_s * rate)), rate)
+            sources.append({"varied": True, "seconds": own.shape[1] / rate - there_s})
             notes.append(f"your own sound gives {there_s:.1f} s; it comes again at other pitches and levels")
         parts.append(own[:, :total])
-        sources += [{"file": e.path.name, "start_s": e.start_s, "seconds": e.seconds} for e in excerpts]
-        if again_s := max(0.0, own.shape[1] / rate - sum(e.seconds for e in excerpts)) if varies else 0.0:
-            sources.append({"varied": True, "seconds": again_s})
         if not mix_generated and own.shape[1] < total - rate // 10:
             notes.append(f"your own sound gives {own.shape[1] / rate:.1f} s of the {seconds:g} s asked for")
     missing = total - sum(part.shape[1] for part in parts)

@@ -108,11 +108,14 @@ def plan_windows(
                 f"{longest[0].name} is {end:.1f} s long and there is no longer take; expected at least "
                 f"{SHORTEST_TAKE_S:g} s, of which the end is held back to judge the clone by: give more sound"
             )
-        begin = end - wanted if total > seconds else _representative(longest, end, wanted)
-        held_s |= dict.fromkeys(longest, (begin, ALL_S if begin == end - wanted else begin + wanted))
-        where = "the last" if begin == end - wanted else f"from {begin:.1f} s on,"
-        why = "" if begin == end - wanted else ": its end is much softer than the rest"
-        notes.append(f"{where} {wanted:.1f} s of {longest[0].name} are held back to judge the clone by{why}")
+        told = f"{wanted:.1f} s of {longest[0].name} are held back to judge the clone by"
+        begin = None if total > seconds else _instead_of_a_soft_end(longest, end, wanted)
+        if begin is None:
+            held_s |= dict.fromkeys(longest, (end - wanted, ALL_S))
+            notes.append(f"the last {told}")
+        else:
+            held_s |= dict.fromkeys(longest, (begin, begin + wanted))
+            notes.append(f"from {begin:.1f} s on, {told}: its end is much softer than the rest")
     training = [take for take, stretch in held_s.items() if stretch != EVERYTHING]
     for_training, for_judging = _spread(training, seconds, held_s), _spread(held, wanted, held_s)
     there, used = sum(take.seconds for take in training), sum(window.used_s for window in for_training)
@@ -142,20 +145,21 @@ def _held_whole(performances: list[list[Take]], wanted: float, most: float, seed
     return held if sum(take.seconds for take in held) >= wanted / 2 else []
 
 
-def _representative(performance: Sequence[Take], end_s: float, wanted_s: float) -> float:
-    """Where to hold back: the end, or where levels are most like the whole's if the end is soft.
+def _instead_of_a_soft_end(performance: Sequence[Take], end_s: float, wanted_s: float) -> float | None:
+    """Where levels are most like the whole's if the end is soft; None for the end itself.
 
     A stretch in the middle costs one more gap, so short recordings give their end.
     """
+    if end_s - wanted_s - 2 * GAP_S < SHORTEST_WINDOW_S:
+        return None
     levels_db, frame_s = performance[0].dry_levels()
     levels_db = levels_db[: round(end_s / frame_s)]
     frames = round(wanted_s / frame_s)
     whole = np.quantile(levels_db, SHARES)
     starts = range(0, len(levels_db) - frames, round(HOP_S / frame_s))
     end_db, whole_db = (10 * math.log10(np.mean(10 ** (part / 10))) for part in (levels_db[-frames:], levels_db))
-    left_s = end_s - wanted_s - 2 * GAP_S
-    if end_db > whole_db - SOFT_DB or left_s < SHORTEST_WINDOW_S or not starts:
-        return end_s - wanted_s
+    if end_db > whole_db - SOFT_DB or not starts:
+        return None
     far = [np.abs(np.quantile(levels_db[k : k + frames], SHARES) - whole).mean() for k in starts]
     return starts[int(np.argmin(far))] * frame_s
 
