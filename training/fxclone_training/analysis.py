@@ -30,7 +30,7 @@ from fxclone_training.analysis_models import (
     recursive_filter_db,
     response_db,
 )
-from fxclone_training.analysis_time import EXACT_DB, Render, Steadiness, by_listening, by_rendering
+from fxclone_training.analysis_time import EXACT_DB, Render, Steadiness, steadiness
 from fxclone_training.tail_drive import race
 from fxclone_training.tail_length import LINEAR_DB, LongLinear
 
@@ -234,8 +234,7 @@ def analyse(
         found = replace(found, cut_short=True)
     elif time:
         listen("whether it is the same at another time" if render else "whether it moves, and its noise")
-        steadiness = by_rendering(render, pair) if render else by_listening(pair)
-        found = replace(found, time=steadiness)
+        found = replace(found, time=steadiness(pair, render))
     return found
 
 

@@ -64,6 +64,11 @@ class Steadiness:
     rendered: bool
 
 
+def steadiness(pair: Pair, render: Render | None) -> Steadiness:
+    """Ask the effect itself if it is at hand, else listen to the pair."""
+    return by_rendering(render, pair) if render else by_listening(pair)
+
+
 def by_rendering(render: Render, pair: Pair) -> Steadiness:
     """Render a passage of the pair's dry sound at several moments.
 

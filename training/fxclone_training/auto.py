@@ -12,7 +12,7 @@ from fxclone_training import ar_stages, dynamics_stages, second_opinion, tail_st
 from fxclone_training.analysis import SOME_COPY_DB, Analysis, analyse
 from fxclone_training.analysis_choice import WORTH_DB, Choice, choose
 from fxclone_training.analysis_models import FULLY_LINEAR_DB
-from fxclone_training.analysis_time import by_listening, by_rendering
+from fxclone_training.analysis_time import steadiness
 from fxclone_training.grow import linear_stage
 from fxclone_training.session import Finished, Session
 from fxclone_training.tail import Tail
@@ -68,7 +68,7 @@ def _train(session: Session, device: torch.device) -> str:
 
     found = analyse(pair, look=look, time=False, enough=session.measured_enough)
     if found.best_db > SOME_COPY_DB and not session.measured_enough():  # what nothing explains may be moving
-        found = replace(found, time=by_rendering(session.render, pair) if session.render else by_listening(pair))
+        found = replace(found, time=steadiness(pair, session.render))
     choice = choose(found)
     session.findings["auto"] |= _facts(found, choice)
     session.tell(choice.words)
