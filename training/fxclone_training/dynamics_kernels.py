@@ -35,6 +35,18 @@ def rates_of(cells: Doubles) -> Doubles:
     return out
 
 
+def _detect(signal: float, rates: Doubles, squares: bool, level: float, envelope: float) -> tuple[float, float]:
+    """Level and envelope of one cell, a sample on."""
+    seen = signal * signal if squares else abs(signal)
+    level += (rates[0] if seen > level else rates[1]) * (seen - level)
+    loud = math.sqrt(max(level, FLOOR * FLOOR)) if squares else level
+    envelope += (rates[2] if loud > envelope else rates[3]) * (loud - envelope)
+    return level, envelope
+
+
+_detected: Callable[..., tuple[float, float]] = njit(cache=True)(_detect)
+
+
 def _run(dry: Doubles, cells: Doubles, rates: Doubles, squares: npt.NDArray[np.bool_], ceiling: float) -> Doubles:
     count, columns = cells.shape
     knots = (columns - KNOTS) // 3
@@ -43,10 +55,7 @@ def _run(dry: Doubles, cells: Doubles, rates: Doubles, squares: npt.NDArray[np.b
     for n in range(len(dry)):
         signal = dry[n]
         for c in range(count):
-            seen = signal * signal if squares[c] else abs(signal)
-            level[c] += (rates[c, 0] if seen > level[c] else rates[c, 1]) * (seen - level[c])
-            loud = math.sqrt(max(level[c], FLOOR * FLOOR)) if squares[c] else level[c]
-            envelope[c] += (rates[c, 2] if loud > envelope[c] else rates[c, 3]) * (loud - envelope[c])
+            level[c], envelope[c] = _detected(signal, rates[c], squares[c], level[c], envelope[c])
             place = math.log(max(envelope[c], FLOOR))
             gain = cells[c, OFFSET]
             for k in range(-1, knots):
@@ -167,10 +176,7 @@ def _follow(dry: Doubles, rates: Doubles, squares: bool) -> Doubles:
     """Detector of one cell: its envelope, linear."""
     level, envelope, out = 0.0, 0.0, np.empty(len(dry))
     for n in range(len(dry)):
-        seen = dry[n] * dry[n] if squares else abs(dry[n])
-        level += (rates[0] if seen > level else rates[1]) * (seen - level)
-        loud = math.sqrt(max(level, FLOOR * FLOOR)) if squares else level
-        envelope += (rates[2] if loud > envelope else rates[3]) * (loud - envelope)
+        level, envelope = _detected(dry[n], rates, squares, level, envelope)
         out[n] = max(envelope, FLOOR)
     return out
 
