@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fxclone_training.ar import Ar
+from fxclone_training.descent import set_rate
 from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import Session
 from fxclone_training.streams import Streams
@@ -43,7 +44,7 @@ def teacher_forced(session: Session, model: Ar) -> None:
     session.at_work = model
     while session.progress < share:
         session.spend()
-        _set_rate(optimiser, recipe.learning_rate, session.steps, session.progress / share)
+        set_rate(optimiser, recipe.learning_rate, session.progress / share, warm=session.steps / _WARM_UP)
         segments = source.draw(recipe.batch, recipe.segment_samples, model.history_samples, sigma)
         shown = segments.x[:, None], segments.y_noisy[:, None], segments.slow_x, segments.slow_y
         predicted = model.teacher_forced(*shown)[:, 0]
@@ -78,8 +79,7 @@ def free_running(session: Session, model: Ar, *, learning_rate: float | None = N
     while waited < patience:
         session.spend()
         step += 1
-        spent = (session.progress - began) / max(1e-9, 1 - began)
-        _set_rate(optimiser, top_rate, step, spent)
+        set_rate(optimiser, top_rate, session.spent_since(began), warm=step / _WARM_UP)
         x, y, weight, state = streams.next_block(model, state)
         predicted, after = model(x[:, None], state)
         loss = ((predicted[:, 0] - y) * weight).square().mean()
@@ -99,13 +99,6 @@ def _descend(optimiser: torch.optim.Optimizer, model: Ar, loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT)
     optimiser.step()
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, top: float, step: int, spent: float) -> None:
-    """Warm up over some steps, then a cosine down to one percent."""
-    rate = top * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))) * min(1.0, step / _WARM_UP)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 def _db(loss: Tensor) -> float:

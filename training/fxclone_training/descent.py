@@ -128,10 +128,7 @@ def descend(session: Session, model: Streaming, how: Descent) -> None:
     for step in range(1, 10**9):
         session.spend()
         began = session.progress if step == 1 else began  # by steps from here on, if the budget is
-        spent = (session.progress - began) / max(1e-9, 1 - began)
-        rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
-        for group in optimiser.param_groups:
-            group["lr"] = how.learning_rate * rate * min(1.0, step / WARM_UP_STEPS)
+        set_rate(optimiser, how.learning_rate, session.spent_since(began), warm=step / WARM_UP_STEPS)
         x, y = passages.next()
         past.restart(passages.jumped, passages.wet_before(loss.context_samples))
         weight = _weight(y, passages.mean_power, relative=recipe.weighs_passages)
@@ -171,6 +168,18 @@ def _noise(how: Descent, shape: torch.Size, mean_power: float, generator: torch.
         return None
     noise: Tensor = how.noise * mean_power**0.5 * torch.randn(shape, generator=generator)
     return noise
+
+
+def cosine(spent: float, last: float) -> float:
+    """1 when nothing is spent, ``last`` when all is, along a cosine."""
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, top: float, spent: float, *, warm: float) -> None:
+    """Warm up (``warm`` grows to 1 and beyond), and along a cosine down to `LAST_RATE` of ``top``."""
+    rate = top * cosine(spent, LAST_RATE) * min(1.0, warm)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import pad
 
 from fxclone_training.ar import Ar, ArConfig
-from fxclone_training.descent import follow
+from fxclone_training.descent import cosine, follow
 from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, design, last_layer
 from fxclone_training.online_newton import OnlineNewton
 from fxclone_training.segments import Recording, SegmentSource
@@ -151,8 +151,7 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
     for step in range(1, 1_000_000):
         session.spend()
         began = session.progress if step == 1 else began  # by steps from here on, if the budget is
-        spent = (session.progress - began) / max(1e-9, 1 - began)
-        rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * spent))
+        rate = cosine(session.spent_since(began), LAST_RATE)
         sigma = NOISE * math.sqrt(loss if math.isfinite(loss) else FIRST_LOSS * power)
         done = newton.step(FreeRun(model, streams, stride=STRIDE, sigma=sigma), rate)
         if not math.isfinite(done.before):

@@ -91,6 +91,10 @@ class Session:
             spent = max(spent, self.steps / self.recipe.max_steps)
         return min(1.0, spent)
 
+    def spent_since(self, began: float) -> float:
+        """0 to 1: how much is spent of what was left of the budget when `progress` was ``began``."""
+        return (self.progress - began) / max(1e-9, 1 - began)
+
     def spend(self) -> None:
         """Count one optimiser step; to be called before it.
 

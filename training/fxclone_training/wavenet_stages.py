@@ -22,6 +22,7 @@ from torch.nn import functional
 from fxclone.errors import UsageError
 from fxclone.pairs import Pair
 from fxclone_training.ar_stages import require_mono
+from fxclone_training.descent import set_rate
 from fxclone_training.segments import reference_power
 from fxclone_training.session import Session
 from fxclone_training.wavenet import SIZES, STATE, WaveNet, WaveNetConfig
@@ -198,7 +199,7 @@ def _descend(session: Session, model: WaveNet, descent: Descent) -> None:
         step += 1
         if step == 1:  # other families may have had a part of the time; by steps from here on, if the budget is
             began = look = session.progress
-        _set_rate(optimiser, descent.rate, step, (session.progress - began) / max(1e-9, 1 - began))
+        set_rate(optimiser, descent.rate, session.spent_since(began), warm=step / _WARM_UP)
         x, y, power, state = streams.next_block(model, state)
         predicted, after = model(x, state)
         error = (predicted - y)[:, 0].square()
@@ -217,10 +218,3 @@ def _descend(session: Session, model: WaveNet, descent: Descent) -> None:
             session.judge(average.model, loss_db=loss_db, sigma=0.0)
             smooth, seen, look = 0.0, 0, session.progress
             took = look - before
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, top: float, step: int, spent: float) -> None:
-    """Warm up over some steps, then a cosine down to one percent."""
-    rate = top * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))) * min(1.0, step / _WARM_UP)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
