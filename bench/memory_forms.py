@@ -7,13 +7,15 @@ free-running on a test recording that it has not seen. What is done is kept and 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,6 +92,14 @@ def _from_nothing() -> None:
     _set(memory_stages, "ONE_STEPS", 0)
 
 
+def _fresh(seconds: float) -> None:
+    _set(memory_stages, "FRESH_EVERY_S", seconds)
+
+
+def _fewer(averages: int) -> None:
+    _set(memory_stages, "PEDAL", {"standard": replace(memory_stages.PEDAL["standard"], averages=averages)})
+
+
 @dataclass(frozen=True)
 class Form:
     """What is compared: a recipe, and what is changed beside it."""
@@ -116,7 +126,22 @@ WORTH = {
     "no-race": Form("no race: random units", LONG, _without_race),
     "nothing": Form("none of the start: random units, a plain gain", LONG, _from_nothing),
 }
-ALL = FORMS | WORTH
+BEGUN = {
+    "carried": Form("never begun anew from silence", LONG, lambda: _fresh(math.inf)),
+    "fresh-8": Form("begun anew every 8 s", LONG, lambda: _fresh(8.0)),
+    "fresh-2": Form("begun anew every 2 s", LONG, lambda: _fresh(2.0)),
+    "fresh-1": Form("begun anew every second", LONG, lambda: _fresh(1.0)),
+}
+"""How often a recording begins anew from silence, for what follows the level; elsewhere it changes nothing."""
+CHEAP = {
+    f"{activation}-{averages}": Form(
+        f"16 units of {activation}, {averages} averages", LONG | {"activation": activation}, partial(_fewer, averages)
+    )
+    for activation in ("tanh", "relu")
+    for averages in (14, 10, 8)
+}
+CHEAP_PAIRS = ("ts9",)
+ALL = FORMS | WORTH | BEGUN | CHEAP
 
 
 @dataclass(frozen=True)
@@ -253,14 +278,23 @@ def left(cells: list[Cell], digests: dict[str, str], folder: Path) -> Iterator[C
             yield cell
 
 
+def pairs_of(form: str, pairs: list[str]) -> Iterable[str]:
+    """Where a form is tried."""
+    if form in FORMS:
+        return pairs
+    if form in CHEAP:
+        return CHEAP_PAIRS
+    return ("la2a",) if form in BEGUN else WORTH_PAIRS
+
+
 def wanted(pairs: list[str], forms: list[str], budget_s: float, seeds: int) -> list[Cell]:
-    """Every pair with every form, and what each stage is worth where that is asked."""
+    """Every form on the pairs that it is tried on."""
     return [
         Cell(pair, form, budget_s, seed)
         for seed in range(seeds)
         for pair in pairs
         for form in ALL
-        if form in forms and (form in FORMS or pair in WORTH_PAIRS)
+        if form in forms and pair in pairs_of(form, pairs)
     ]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 import _common as common  # first: it sets thread counts
 from contest_pairs import DEVICES
-from memory_forms import FORMS, WORTH, Form, Result
+from memory_forms import BEGUN, CHEAP, FORMS, WORTH, Form, Result
 
 PICTURE = "bench_memory_forms.png"
 COLOURS = {
@@ -56,6 +56,18 @@ Leaky averages, once without each of the stages that come before the free run or
 
 {_worth([one for one in found if one.form in WORTH])}
 
+## Begun anew from silence
+
+A recording begins in the middle of a song, and its test recording in the middle of another: a clone that was only ever
+trained from the true past takes long to find the level. So what follows the level is begun anew from silence every
+{_fresh_s():g} s of a recording.
+
+{_table(BEGUN, found, "begun anew every " + f"{_fresh_s():g} s, as it is")}
+
+## What cheaper memories lose
+
+{_table(CHEAP, found)}
+
 ## How
 
 - The same steps train window, pyramid and leaky averages: a race of filters before a curve, units behind the best one,
@@ -84,6 +96,27 @@ def _steps() -> int:
     from fxclone_training.memory_stages import ONE_STEPS
 
     return ONE_STEPS
+
+
+def _fresh_s() -> float:
+    from fxclone_training.memory_stages import FRESH_EVERY_S
+
+    return FRESH_EVERY_S
+
+
+def _table(forms: Mapping[str, Form], found: Sequence[Result], as_it_is: str = "") -> str:
+    """Error and cost of forms, where they were tried; on request with the form that fxclone has."""
+    mine = [one for one in found if one.form in forms]
+    columns = sorted({(one.budget_s, one.pair) for one in mine})
+    if not columns:
+        return "Not run yet."
+    labels = ({"leaky": as_it_is} if as_it_is else {}) | {form: about.label for form, about in forms.items()}
+    rows = []
+    for form, label in labels.items():
+        cells = [[o for o in found if (o.form, o.budget_s, o.pair) == (form, *column)] for column in columns]
+        rows.append([label, *(text for cell in cells for text in (_esr(cell), _cost(cell) if cell else ""))])
+    heads = [text for budget, pair in columns for text in (f"{pair}, {budget:g} s", "µs / sample")]
+    return common.table(["", *heads], rows)
 
 
 def _names(found: Sequence[Result]) -> list[str]:
