@@ -94,6 +94,17 @@ def test_a_stop_is_heard_at_once():
     assert session.kept
 
 
+def test_steps_see_more_later():
+    descent = Descent(batch=2, block=64, longer_from=(10, 20))
+    streams = Streams(noise_pair(200), descent, generator=torch.Generator().manual_seed(0), device=CPU)
+    model = random_model(3, channels=3, dilations=(1, 40), skip=6)
+    seen = []
+    for step in (1, 9, 10, 19, 20):
+        streams.lengthen(step)
+        seen.append(streams.next_block(model, model.fresh_state(2))[0].shape[-1])
+    assert seen == [64, 64, 128, 128, 200]  # not more than there is
+
+
 def test_streams_carry_what_was_heard(rng):
     """Block after block, what the model is shown and remembers is what it would have heard from the beginning."""
     model, pair = random_model(3, channels=3, dilations=(1, 40), skip=6), noise_pair(6_000)
@@ -161,5 +172,5 @@ def test_stereo_is_refused():
 
 
 def test_a_pair_shorter_than_a_block_is_refused():
-    with pytest.raises(UsageError, match="100 samples; expected at least 256"):
+    with pytest.raises(UsageError, match="100 samples; expected at least 1024"):
         Streams(noise_pair(100), Descent(), generator=torch.Generator(), device=CPU)
