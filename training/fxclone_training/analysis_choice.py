@@ -50,6 +50,8 @@ BOTH_DB = -12.0
 """A gain that follows the level has much to do with an effect where it leaves no more than this."""
 MOVING_DB = 10.0
 """What moves by so much less than what nothing simple explains is not a moving effect."""
+STILL_WORTH_DB = 2.0
+"""What moves is a response, unless something else leaves so much less: more is soon learnt by heart."""
 STEADY_DB = -100.0
 """What differs by less from one render to the next is rounding."""
 
@@ -92,6 +94,8 @@ def choose(found: Analysis) -> Choice:
     kind = kind_of(found)
     gates = kind == "dynamics" and found.gain is not None and found.gain.slope > 0
     family = GATE_FAMILY if gates else FAMILY_FOR[kind]
+    if kind == "moving" and min(found.linear.response_db, _filter_db(found)) <= found.best_db + STILL_WORTH_DB:
+        family = "tail"
     size = SIZES.get(kind, "standard")
     noisy = found.time is not None and found.time.floor_exact and found.time.floor_db > NOISY_DB
     if kind == "unknown" and found.best_db > HARD_DB:
@@ -293,6 +297,8 @@ def _chosen(found: Analysis, kind: str, family: str, size: str, expected_db: flo
         "pedal and cabinet": "because filters around a curve are all there is to it, and a cabinet's response fits too",
         "pedal": "because it remembers at many time scales, as the filters of a pedal do",
     }[kind]
+    if kind == "moving" and family == "tail":
+        why = "because the mean of what moves is a response"
     said = f"Chosen: family {family}, size {size}, {why}."
     if kind == "dynamics":
         said += " Family dynamics is tried before: where a gain that follows the level is all there is, it is exact."

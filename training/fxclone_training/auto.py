@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fxclone_training import ar_stages, dynamics_stages, second_opinion, tail_stages
+from fxclone_training import ar_stages, dynamics_stages, second_opinion, tail_stages, tail_still
 from fxclone_training.analysis import SOME_COPY_DB, Analysis, analyse
 from fxclone_training.analysis_choice import WORTH_DB, Choice, choose
 from fxclone_training.analysis_models import FULLY_LINEAR_DB
@@ -80,6 +80,8 @@ def _train(session: Session, device: torch.device) -> str:
         from fxclone_training.families import FAMILIES
 
         return FAMILIES[choice.family].train(session, None, device)
+    if choice.kind == "moving" and choice.family == "tail":
+        return tail_still.train(session)
     if choice.kind in ("room", "stereo"):
         return tail_stages.train(session, None, device, look)
     if found.linear.whole and choice.kind != "dynamics":

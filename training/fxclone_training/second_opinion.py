@@ -17,9 +17,9 @@ from fxclone_training.ar import Ar
 from fxclone_training.session import Session
 from fxclone_training.wavenet import SIZES
 
-KINDS = ("pedal", "pedal and cabinet", "unknown", "moving")
-"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers. An amp that
-nothing simple explains is easily taken for one that moves."""
+KINDS = ("pedal", "pedal and cabinet", "unknown")
+"""What more layers may help with: not what follows the level for longer than a ``wavenet`` remembers, nor what moves by
+itself, which they learn by heart."""
 LEAST_S = 60.0
 """With less time ``wavenet`` has learned nothing."""
 LEAST_STEPS = 400
@@ -31,9 +31,7 @@ CLOSE_DB = -18.0
 FINISHED_DB = -40.0
 """A fit that ends by itself does not come closer: with more than this another family gets the time that is left."""
 WORTH_DB = 3.0
-"""So much closer it must come than a fit, which costs less to play; and where the effect moves by itself, which can be
-learnt by heart: of a recorded flanger ``wavenet`` knew held-back sound 0.1 dB better than ``ar``, and other sound 1 dB
-worse."""
+"""So much closer it must come than a fit, which costs less to play."""
 
 
 def train(session: Session, device: torch.device, choice: Choice) -> str:
@@ -49,14 +47,12 @@ def train(session: Session, device: torch.device, choice: Choice) -> str:
         if isinstance(best, Ar) and best.config.slow:
             return memory_stages.train(session, best.config, best.copy())
         return ar_stages.train(session, None, device, choice)
-    worth_db = WORTH_DB if choice.kind == "moving" else 0.0
-    closer = f"{worth_db:g} dB closer" if worth_db else "closer"
     session.tell(
         f"After {session.seconds:.0f} s family ar is at {session.best_esr_db:.1f} dB, which is not close: there is "
         "perhaps more than one stage of distortion in it. Family wavenet gets the rest of the time: it learns more "
-        f"slowly and costs more to play, and has layers for this. If it does not come {closer}, ar stays."
+        "slowly and costs more to play, and has layers for this. If it does not come closer, ar stays."
     )
-    return _wavenet(session, device, worth_db)
+    return _wavenet(session, device, 0.0)
 
 
 def after(session: Session, device: torch.device, ended: str) -> str:

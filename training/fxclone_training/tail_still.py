@@ -1,0 +1,59 @@
+"""The best still of an effect that moves by itself: one response, no longer than other passages bear out.
+
+Where in its movement an effect will be, no clone can know. What leaves least of it on the whole is its mean, and the
+mean of a phaser or a flanger is a response. Bigger models learn by heart how it moved while it was recorded, and so
+does a long response; the sound held back lies next to sound that was learnt, and shows little of that. So the length is
+chosen by cross-validation over all of the sound.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from fxclone.pairs import Pair
+from fxclone_training.session import Session
+from fxclone_training.tail import Tail
+from fxclone_training.tail_identify import identify
+from fxclone_training.tail_length import SHORT_S
+
+LENGTHS_S = (0.0, 0.0007, 0.005, SHORT_S)
+"""Of the responses that are tried; 0 is a plain gain."""
+FOLDS = 5
+"""The sound is cut into so many pieces; each is judged by a response of the others."""
+
+
+def train(session: Session) -> str:
+    """Find the response and make it the clone; returns why training ended."""
+    pair = session.training
+    session.stage = "still"
+    errors: dict[int, float] = {}
+    for seconds in LENGTHS_S:
+        if not errors or not session.is_over():
+            taps = max(1, min(round(seconds * pair.sample_rate), pair.samples // FOLDS))
+            errors[taps] = error_elsewhere(pair, taps)
+    taps = min(errors, key=lambda count: errors[count])
+    model = Tail(identify(pair.dry, pair.wet, taps).responses)
+    esr_db = session.judge(model, loss_db=math.nan, sigma=0.0)
+    session.prefer(model, esr_db)
+    session.tell(
+        f"A response of {1e3 * taps / pair.sample_rate:.2g} ms is what stands still in it: on passages that it has not "
+        f"seen it leaves {10 * math.log10(errors[taps]):.1f} dB. More time would not bring the movement in."
+    )
+    return "nothing improves any more"
+
+
+def error_elsewhere(pair: Pair, taps: int) -> float:
+    """ESR of responses on pieces of a pair that they were not fitted to, all pieces together."""
+    wrong = 0.0
+    for piece in np.array_split(np.arange(pair.samples), FOLDS):
+        seen = np.ones(pair.samples, np.float32)
+        seen[piece] = 0
+        responses = identify(pair.dry * seen, pair.wet * seen, taps).responses  # (out, in, taps)
+        heard = slice(max(0, piece[0] - taps + 1), piece[-1] + 1)
+        dry = pair.dry[None, :, heard]
+        said = fftconvolve(dry, responses, axes=2).sum(axis=1)[:, piece[0] - heard.start :][:, : len(piece)]
+        wrong += float(np.square(said - pair.wet[:, piece], dtype=np.float64).sum())
+    return max(wrong, 1e-20) / max(float(np.square(pair.wet, dtype=np.float64).sum()), 1e-20)
