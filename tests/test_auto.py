@@ -77,6 +77,7 @@ def test_an_effect_at_hand_is_asked_whether_it_moves():
     for name, render in (("recording", None), ("itself", moving.render), ("another", still.render)):
         result = train(*pairs, Recipe(seconds=1e4, max_steps=2), render=render)
         kinds[name] = result.findings["auto"]["like"]
+        assert (result.model.family == "tail") == (kinds[name] == "moving")
     assert kinds["recording"] == kinds["itself"] == "moving"
     assert kinds["another"] != "moving"
 
@@ -87,6 +88,17 @@ def test_moving_a_little_is_not_what_nothing_explains():
     for still_db, moving in ((found.best_db, True), (None, True), (found.best_db - 30, False)):
         time = Steadiness(True, still_db, None, None, -120.0, True, True)
         assert (choose(replace(found, time=time)).kind == "moving") == moving
+
+
+def test_a_still_is_a_response_unless_something_else_leaves_clearly_less():
+    found = analyse(pairs_of("phaser(rate_hz=2, depth=1)", seconds=20)[0])
+    assert choose(found).family == "tail"
+    for worse_db, drive, family in ((1.9, 0.0, "tail"), (2.1, 0.0, "ar"), (0.0, 4.0, "ar")):
+        response_db = found.best_db + worse_db
+        linear = replace(found.linear, short_db=response_db, long_db=response_db, fitted_db=None, drive=drive)
+        other = replace(found, linear=linear, gain=replace(found.gain, following_db=found.best_db))
+        assert other.best_db == found.best_db
+        assert choose(other).family == family
 
 
 def test_measuring_ends_with_the_time_for_it():

@@ -10,8 +10,9 @@ from scipy.signal import lfilter
 from fxclone.effects import effect
 from fxclone.pairs import Pair
 from fxclone_training.recipe import Recipe
-from fxclone_training.session import Session
+from fxclone_training.session import Finished, Session
 from fxclone_training.tail import Tail
+from fxclone_training.tail_identify import identify
 from fxclone_training.tail_still import error_elsewhere, train
 
 RATE = 16_000
@@ -72,3 +73,23 @@ def test_a_phaser_in_stereo_gets_its_mean() -> None:
     assert isinstance(model, Tail)
     assert session.best_esr_db == esr_db < -2
     assert len(told) == 1
+
+
+def test_what_knows_the_held_back_sound_by_heart_does_not_stay() -> None:
+    dry = noise(0, RATE)
+    both = pair(dry, 0.5 * dry + noise(1, RATE))
+    session = Session(Recipe(seconds=1e5), both, both, torch.Generator())
+    longer = Tail(identify(both.dry, both.wet, 800).responses)
+    session.prefer(longer, -30.0)
+    train(session)
+    assert session.kept[0][1].receptive_field_samples == 1
+    assert session.best_esr_db > -30
+
+
+def test_a_stop_leaves_a_clone_and_says_why() -> None:
+    dry = noise(0, RATE)
+    both = pair(dry, 0.5 * dry + noise(1, RATE))
+    session = Session(Recipe(seconds=1e5), both, both, torch.Generator(), should_stop=lambda: True)
+    with pytest.raises(Finished, match="stopped by the user"):
+        train(session)
+    assert session.kept[0][1].receptive_field_samples == 1

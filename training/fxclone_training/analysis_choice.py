@@ -94,7 +94,7 @@ def choose(found: Analysis) -> Choice:
     kind = kind_of(found)
     gates = kind == "dynamics" and found.gain is not None and found.gain.slope > 0
     family = GATE_FAMILY if gates else FAMILY_FOR[kind]
-    if kind == "moving" and min(found.linear.response_db, _filter_db(found)) <= found.best_db + STILL_WORTH_DB:
+    if kind == "moving" and not found.linear.drive and found.linear.response_db <= found.best_db + STILL_WORTH_DB:
         family = "tail"
     size = SIZES.get(kind, "standard")
     noisy = found.time is not None and found.time.floor_exact and found.time.floor_db > NOISY_DB

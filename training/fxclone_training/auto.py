@@ -81,7 +81,7 @@ def _train(session: Session, device: torch.device) -> str:
 
         return FAMILIES[choice.family].train(session, None, device)
     if choice.kind == "moving" and choice.family == "tail":
-        return tail_still.train(session)
+        return tail_still.train(session, look.tail_s if found.linear.rings else SHORT_S)
     if choice.kind in ("room", "stereo"):
         return tail_stages.train(session, None, device, look)
     if found.linear.whole and choice.kind != "dynamics":

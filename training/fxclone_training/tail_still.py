@@ -9,12 +9,13 @@ chosen by cross-validation over all of the sound.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.signal import fftconvolve
 
 from fxclone.pairs import Pair
-from fxclone_training.session import Session
+from fxclone_training.session import UNUSABLE_DB, Session
 from fxclone_training.tail import Tail
 from fxclone_training.tail_identify import identify
 from fxclone_training.tail_length import SHORT_S
@@ -25,35 +26,47 @@ FOLDS = 5
 """The sound is cut into so many pieces; each is judged by a response of the others."""
 
 
-def train(session: Session) -> str:
-    """Find the response and make it the clone; returns why training ended."""
+def train(session: Session, longest_s: float = SHORT_S) -> str:
+    """Find the response and make it the clone; returns why training ended.
+
+    Parameters
+    ----------
+    session : Session
+    longest_s : float
+        A length that is tried as well: how long it may ring.
+    """
     pair = session.training
     session.stage = "still"
     errors: dict[int, float] = {}
-    for seconds in LENGTHS_S:
-        if not errors or not session.is_over():
-            taps = max(1, min(round(seconds * pair.sample_rate), pair.samples // FOLDS))
-            errors[taps] = error_elsewhere(pair, taps)
+    for seconds in sorted({*LENGTHS_S, longest_s}):
+        taps = max(1, min(round(seconds * pair.sample_rate), pair.samples // FOLDS))
+        error = error_elsewhere(pair, taps, should_stop=session.is_over)
+        if errors and session.is_over():
+            break  # in the middle of it
+        errors[taps] = error
     taps = min(errors, key=lambda count: errors[count])
     model = Tail(identify(pair.dry, pair.wet, taps).responses)
-    esr_db = session.judge(model, loss_db=math.nan, sigma=0.0)
-    session.prefer(model, esr_db)
     session.tell(
         f"A response of {1e3 * taps / pair.sample_rate:.2g} ms is what stands still in it: on passages that it has not "
-        f"seen it leaves {10 * math.log10(errors[taps]):.1f} dB. More time would not bring the movement in."
+        f"seen it leaves {10 * math.log10(errors[taps]):.1f} dB."
     )
+    esr_db = session.judge(model, loss_db=math.nan, sigma=0.0)
+    if session.best_esr_db < esr_db < UNUSABLE_DB:
+        session.prefer(model, esr_db)
+    if session.is_over():
+        session.spend()  # which says why it ends
     return "nothing improves any more"
 
 
-def error_elsewhere(pair: Pair, taps: int) -> float:
+def error_elsewhere(pair: Pair, taps: int, *, should_stop: Callable[[], bool] = lambda: False) -> float:
     """ESR of responses on pieces of a pair that they were not fitted to, all pieces together."""
     wrong = 0.0
     for piece in np.array_split(np.arange(pair.samples), FOLDS):
         seen = np.ones(pair.samples, np.float32)
         seen[piece] = 0
-        responses = identify(pair.dry * seen, pair.wet * seen, taps).responses  # (out, in, taps)
+        fit = identify(pair.dry * seen, pair.wet * seen, taps, should_stop=should_stop)
         heard = slice(max(0, piece[0] - taps + 1), piece[-1] + 1)
         dry = pair.dry[None, :, heard]
-        said = fftconvolve(dry, responses, axes=2).sum(axis=1)[:, piece[0] - heard.start :][:, : len(piece)]
+        said = fftconvolve(dry, fit.responses, axes=2).sum(axis=1)[:, piece[0] - heard.start :][:, : len(piece)]
         wrong += float(np.square(said - pair.wet[:, piece], dtype=np.float64).sum())
     return max(wrong, 1e-20) / max(float(np.square(pair.wet, dtype=np.float64).sum()), 1e-20)
