@@ -162,15 +162,15 @@ def _leads(found: Sequence[Result], names: Sequence[str], budgets: Sequence[floa
         ]
         return min(values) if values else None
 
-    rows = []
-    for pair in names:
-        row = [pair]
-        for who in rivals.values():
-            for budget in budgets:
-                ours, theirs = best(pair, budget, ["fxclone"]), best(pair, budget, who)
-                row.append("" if ours is None or theirs is None else f"{theirs - ours:.1f}")
-        rows.append(row)
-    return common.table(["", *(f"{name}, {budget:g} s" for name in rivals for budget in budgets)], rows)
+    columns = {}
+    for name, who in rivals.items():
+        for budget in budgets:
+            pairs = [(best(pair, budget, ["fxclone"]), best(pair, budget, who)) for pair in names]
+            leads = ["" if ours is None or theirs is None else f"{theirs - ours:.1f}" for ours, theirs in pairs]
+            if any(leads):
+                columns[f"{name}, {budget:g} s"] = leads
+    rows = [[pair, *(leads[place] for leads in columns.values())] for place, pair in enumerate(names)]
+    return common.table(["", *columns], rows)
 
 
 def _settings(found: Sequence[Result]) -> str:
