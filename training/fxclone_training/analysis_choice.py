@@ -50,10 +50,8 @@ BOTH_DB = -12.0
 """A gain that follows the level has much to do with an effect where it leaves no more than this."""
 MOVING_DB = 10.0
 """What moves by so much less than what nothing simple explains is not a moving effect."""
-STILL_WORTH_DB = 6.0
-"""What moves is a response, unless something else leaves so much less: more is soon learnt by heart. On a tape recorder
-with wow a gain that follows the level left 5.4 dB less than a filter, of what it was fitted to; on other sound ``ar``
-was at -2.6 dB after 300 s, and a response at -3.8 after seconds."""
+STILL_WORTH_DB = 2.0
+"""What moves is a response, unless something else leaves so much less: more is soon learnt by heart."""
 STEADY_DB = -100.0
 """What differs by less from one render to the next is rounding."""
 
