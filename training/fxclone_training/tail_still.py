@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.signal import fftconvolve
 
+from fxclone.metrics_time import esr, to_db
 from fxclone.pairs import Pair
 from fxclone_training.session import UNUSABLE_DB, Session
 from fxclone_training.tail import Tail
-from fxclone_training.tail_identify import identify
+from fxclone_training.tail_identify import convolve, identify
 from fxclone_training.tail_length import SHORT_S
 
 LENGTHS_S = (0.0, 0.0007, 0.005, SHORT_S)
@@ -48,7 +48,7 @@ def train(session: Session, longest_s: float = SHORT_S) -> str:
     model = Tail(identify(pair.dry, pair.wet, taps).responses)
     session.tell(
         f"A response of {1e3 * taps / pair.sample_rate:.2g} ms is what stands still in it: on passages that it has not "
-        f"seen it leaves {10 * math.log10(errors[taps]):.1f} dB."
+        f"seen it leaves {to_db(errors[taps]):.1f} dB."
     )
     esr_db = session.judge(model, loss_db=math.nan, sigma=0.0)
     if session.best_esr_db < esr_db < UNUSABLE_DB:
@@ -60,13 +60,11 @@ def train(session: Session, longest_s: float = SHORT_S) -> str:
 
 def error_elsewhere(pair: Pair, taps: int, *, should_stop: Callable[[], bool] = lambda: False) -> float:
     """ESR of responses on pieces of a pair that they were not fitted to, all pieces together."""
-    wrong = 0.0
+    said = np.empty_like(pair.wet)
     for piece in np.array_split(np.arange(pair.samples), FOLDS):
         seen = np.ones(pair.samples, np.float32)
         seen[piece] = 0
         fit = identify(pair.dry * seen, pair.wet * seen, taps, should_stop=should_stop)
-        heard = slice(max(0, piece[0] - taps + 1), piece[-1] + 1)
-        dry = pair.dry[None, :, heard]
-        said = fftconvolve(dry, fit.responses, axes=2).sum(axis=1)[:, piece[0] - heard.start :][:, : len(piece)]
-        wrong += float(np.square(said - pair.wet[:, piece], dtype=np.float64).sum())
-    return max(wrong, 1e-20) / max(float(np.square(pair.wet, dtype=np.float64).sum()), 1e-20)
+        heard = pair.dry[:, max(0, piece[0] - taps + 1) : piece[-1] + 1]
+        said[:, piece] = convolve(heard, fit.responses)[:, -len(piece) :]
+    return esr(pair.wet, said)
