@@ -293,12 +293,10 @@ def _chosen(found: Analysis, kind: str, family: str, size: str, expected_db: flo
         "curve and response": "because it fits a curve and a response in turns",
         "dynamics": "because it can remember how loud it was",
         "unknown": "because it learns curve and memory together",
-        "moving": "because it is cheap",
+        "moving": "because the mean of what moves is a response" if family == "tail" else "because it is cheap",
         "pedal and cabinet": "because filters around a curve are all there is to it, and a cabinet's response fits too",
         "pedal": "because it remembers at many time scales, as the filters of a pedal do",
     }[kind]
-    if kind == "moving" and family == "tail":
-        why = "because the mean of what moves is a response"
     said = f"Chosen: family {family}, size {size}, {why}."
     if kind == "dynamics":
         said += " Family dynamics is tried before: where a gain that follows the level is all there is, it is exact."

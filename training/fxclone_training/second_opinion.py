@@ -52,7 +52,7 @@ def train(session: Session, device: torch.device, choice: Choice) -> str:
         "perhaps more than one stage of distortion in it. Family wavenet gets the rest of the time: it learns more "
         "slowly and costs more to play, and has layers for this. If it does not come closer, ar stays."
     )
-    return _wavenet(session, device, 0.0)
+    return _wavenet(session, device)
 
 
 def after(session: Session, device: torch.device, ended: str) -> str:
@@ -65,15 +65,14 @@ def after(session: Session, device: torch.device, ended: str) -> str:
         f"Filters and a curve leave {session.best_esr_db:.1f} dB, and there are {left_s:.0f} s left. Family wavenet "
         f"gets them: its layers can bend more than once. What is there stays unless that is {WORTH_DB:g} dB closer."
     )
-    return _wavenet(session, device, WORTH_DB)
-
-
-def _wavenet(session: Session, device: torch.device, worth_db: float) -> str:
-    """Train it, and go back to what there was before unless it comes so much closer."""
-    size = "standard" if session.recipe.size == "auto" else session.recipe.size
     before_db, before = session.kept[0]
     try:
-        return wavenet_stages.train(session, None, device, config=SIZES[size])
+        return _wavenet(session, device)
     finally:
-        if before_db - worth_db < session.best_esr_db < before_db:
+        if before_db - WORTH_DB < session.best_esr_db < before_db:
             session.prefer(before, before_db)
+
+
+def _wavenet(session: Session, device: torch.device) -> str:
+    size = "standard" if session.recipe.size == "auto" else session.recipe.size
+    return wavenet_stages.train(session, None, device, config=SIZES[size])
