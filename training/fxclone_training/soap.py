@@ -101,14 +101,12 @@ def _turn(state: dict[str, Any], values: Tensor, *, back: bool = False) -> Tenso
 
 def _follow(state: dict[str, Any], side: str) -> None:
     """One step of orthogonal iteration; axes that have changed their order take their squares along."""
-    covariance, axes, dim = state[side], state[f"{side} axes"], 1 if side == "rows" else 2
-    strength = (axes * (covariance @ axes)).sum(1)
-    order = strength.argsort(dim=1, descending=True)
-    if not torch.equal(order, torch.arange(order.shape[1], device=order.device).expand_as(order)):
-        axes = axes.gather(2, order[:, None, :].expand_as(axes))
-        index = order[:, :, None] if dim == 1 else order[:, None, :]
-        state["square"] = state["square"].gather(dim, index.expand_as(state["square"]))
-    state[f"{side} axes"] = torch.linalg.qr(covariance @ axes)[0]
+    axes, square = state[f"{side} axes"], state["square"]
+    moved = state[side] @ axes
+    order = (axes * moved).sum(1).argsort(dim=1, descending=True)  # by strength
+    dim, index = (1, order[:, :, None]) if side == "rows" else (2, order[:, None, :])
+    state["square"] = square.gather(dim, index.expand_as(square))
+    state[f"{side} axes"] = torch.linalg.qr(moved.gather(2, order[:, None, :].expand_as(moved)))[0]
 
 
 __all__ = ["Soap"]

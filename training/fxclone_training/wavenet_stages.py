@@ -77,8 +77,8 @@ class Streams:
         self.descent, self.generator, self.block = descent, generator, descent.block
         if descent.block > len(self.x):
             raise UsageError(f"{pair.name} has {len(self.x)} samples; expected at least {descent.block}")
-        self.longest = max(2 * descent.block, int(STREAM_S * pair.sample_rate))
-        self.age = torch.randint(0, self.longest, (descent.batch,), generator=generator)  # staggered
+        self.stream_samples = max(2 * descent.block, int(STREAM_S * pair.sample_rate))
+        self.age = torch.randint(0, self.stream_samples, (descent.batch,), generator=generator)  # staggered
         self.position = torch.full((descent.batch,), len(self.x))  # all begin somewhere new
         self.power = torch.zeros(descent.batch, 1, device=device)
 
@@ -90,11 +90,11 @@ class Streams:
     def next_block(self, model: WaveNet, state: STATE) -> tuple[Tensor, Tensor, Tensor, STATE]:
         """x and y (batch, 1, block), reference power (batch, 1), and the state, streams that ended begun anew in it."""
         block, count = self.block, len(self.position)
-        over = (self.age >= self.longest) | (self.position + block > len(self.x))
+        over = (self.age >= self.stream_samples) | (self.position + block > len(self.x))
         if bool(over.any()):
             places = len(self.x) - block + 1
             self.position[over] = torch.randint(0, places, (int(over.sum()),), generator=self.generator)
-            self.age[over & (self.age >= self.longest)] = 0
+            self.age[over & (self.age >= self.stream_samples)] = 0
             fresh = self._lead_in(model, self.position[over])
             rows = over.nonzero()[:, 0].to(self.x.device)
             state = tuple(part.index_copy(0, rows, begun) for part, begun in zip(state, fresh, strict=True))
