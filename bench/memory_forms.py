@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -37,7 +37,6 @@ from fxclone_training.session import Moment, Session
 from fxclone_training.trainer import train, use_threads
 
 DOCUMENT = "bench_memory_forms.md"
-WORTH_PAIRS = ("ts9", "la2a")
 PREPARE_S = 40.0
 """What a run takes besides training, about: starting, export, rendering, timing. For the plan only."""
 EVERYTHING_S = 1200.0
@@ -140,7 +139,12 @@ CHEAP = {
     for activation in ("tanh", "relu")
     for averages in (14, 10, 8)
 }
-CHEAP_PAIRS = ("ts9",)
+TRIED_ON = (
+    dict.fromkeys(WORTH.keys() - FORMS, ("ts9", "la2a"))
+    | dict.fromkeys(BEGUN, ("la2a",))
+    | dict.fromkeys(CHEAP, ("ts9",))
+)
+"""What does not concern every pair."""
 ALL = FORMS | WORTH | BEGUN | CHEAP
 
 
@@ -278,15 +282,6 @@ def left(cells: list[Cell], digests: dict[str, str], folder: Path) -> Iterator[C
             yield cell
 
 
-def pairs_of(form: str, pairs: list[str]) -> Iterable[str]:
-    """Where a form is tried."""
-    if form in FORMS:
-        return pairs
-    if form in CHEAP:
-        return CHEAP_PAIRS
-    return ("la2a",) if form in BEGUN else WORTH_PAIRS
-
-
 def wanted(pairs: list[str], forms: list[str], budget_s: float, seeds: int) -> list[Cell]:
     """Every form on the pairs that it is tried on."""
     return [
@@ -294,7 +289,7 @@ def wanted(pairs: list[str], forms: list[str], budget_s: float, seeds: int) -> l
         for seed in range(seeds)
         for pair in pairs
         for form in ALL
-        if form in forms and pair in pairs_of(form, pairs)
+        if form in forms and pair in TRIED_ON.get(form, pairs)
     ]
 
 

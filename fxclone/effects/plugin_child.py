@@ -118,7 +118,7 @@ def _persists(job: dict[str, Any], channels: int) -> bool:
     comes after one is the same as after the next.
     """
     for _ in range(_LOADS):
-        plugin = load({**job, "persists": False}, {})
+        plugin = load(job, {})
         if _is_loaded_anew(plugin):
             return True
         silence = np.zeros((channels, 512 + int(plugin.reported_latency_samples)), np.float32)
