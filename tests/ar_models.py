@@ -105,7 +105,8 @@ def plain_run(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=
 def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None, slow_y=None, noise=None):
     """`plain_run`, and the averages and envelopes of x and y after it.
 
-    At sample n the averages and envelopes of x include x[n]; averages of y end at y[n-1], envelopes of y at y[n-2].
+    At sample n the averages of x end at x[n], envelopes of x at x[n-1], averages of y at y[n-1], envelopes of y at
+    y[n-3].
     Noise (batch, samples) is heard in the outputs, not said.
     """
     noise = torch.zeros_like(x) if noise is None else noise
@@ -117,16 +118,19 @@ def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None
     said = [past_y[:, k] for k in range(config.taps_y)]
 
     def moved(slow, values):
-        return slow + rates[: slow.shape[1]] * (torch.stack(values[: slow.shape[1]], 1) - slow) if values else slow
+        if not values:
+            return slow
+        heard = torch.stack(values, 1)
+        return slow + torch.where(heard > slow, rates[:, 0], rates[:, 1]) * (heard - slow)
 
     for n in range(x.shape[1]):
-        slow_x = moved(slow_x, [x[:, n]] * averages + [x[:, n].abs()] * len(config.envelopes))
-        window_x = torch.cat([heard[:, n : n + config.m].flip(1), slow_x], 1)
+        before, slow_x = slow_x, moved(slow_x, [x[:, n]] * averages + [x[:, n].abs()] * len(config.envelopes))
+        window_x = torch.cat([heard[:, n : n + config.m].flip(1), slow_x[:, :averages], before[:, averages:]], 1)
         newest_first = said[len(said) - config.taps_y :][::-1]
         taps = torch.stack(newest_first, 1) if newest_first else x.new_zeros(len(x), 0)
         said.append(one_step(weights, config, window_x, torch.cat([taps, slow_y[:, of_y]], 1)) + noise[:, n])
         if of_y.stop:
-            late = [said[-2].abs()] * len(config.envelopes) if config.envelopes else []
+            late = [said[-3].abs()] * len(config.envelopes) if config.envelopes else []
             slow_y = moved(slow_y, [said[-1]] * averages + late)
     return torch.stack(said[config.taps_y :], 1) - noise, slow_x, slow_y
 

@@ -10,8 +10,9 @@ from fxclone_training.streams import Streams
 NAMES = ["w_x", "w_y", "b_in", "hidden", "b_hidden", "out", "skip_x", "skip_y", "b_out"]
 SLOW_SHAPES = [
     {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "averages": (3.0, 20.0, 400.0)},
-    {"m": 3, "past_outputs": 1, "layers": 2, "width": 4, "activation": "tanh", "envelopes": (2.0, 15.0)},
-    {"m": 1, "past_outputs": 4, "layers": 1, "width": 5, "activation": "relu", "averages": (9.0,), "envelopes": (5.0,)},
+    {"m": 3, "past_outputs": 2, "layers": 2, "width": 4, "activation": "tanh", "envelopes": (2.0, 15.0), "attack": 0.3},
+    {"m": 1, "past_outputs": 4, "layers": 1, "width": 5, "activation": "relu", "averages": (9.0,)}
+    | {"envelopes": (15.0, 5.0), "attack": 0.2},
     {"m": 4, "layers": 2, "width": 4, "activation": "relu", "averages": (1.5, 30.0), "envelopes": (4.0, 50.0)},
     {"m": 2, "past_outputs": 5, "layers": 2, "width": 3, "activation": "gelu", "averages": (7.0,), "envelopes": (7.0,)},
     {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "skip": False, "averages": (6.0,), "envelopes": (3.0,)},

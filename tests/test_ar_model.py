@@ -1,5 +1,7 @@
 """The ``ar`` model in torch: streams like a processor, sees what it should, and is never a sample ahead."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from fxclone.metrics import compare
 from fxclone.pairs import effect_pair, training_and_validation
 from fxclone.presets import load_preset, preset_names
 from fxclone_export.battery import check_stream, require
-from fxclone_training.ar import Ar, ArConfig, ArState
+from fxclone_training.ar import FASTEST_ATTACK, Ar, ArConfig, ArState
 from fxclone_training.recipe import Recipe
 from fxclone_training.trainer import train
 
@@ -28,6 +30,7 @@ SHAPES = [
     {"m": 1, "past_outputs": 1, "layers": 1, "width": 5, "averages": (4.0, 90.0, 3000.0)},
     {"m": 6, "past_outputs": 3, "layers": 2, "width": 6, "activation": "gelu", "envelopes": (10.0, 800.0)},
     {"m": 16, "past_outputs": 8, "width": 9, "activation": "relu", "averages": (5.0, 60.0), "envelopes": (40.0,)},
+    {"m": 2, "past_outputs": 2, "width": 6, "averages": (9.0,), "envelopes": (20.0, 900.0), "attack": 0.05},
     {"m": 3, "layers": 2, "width": 5, "activation": "tanh", "skip": False, "averages": (8.0,), "envelopes": (300.0,)},
     {"m": 4, "past_outputs": 1, "layers": 2, "width": 6, "averages": (3.0, 50.0)},
 ]
@@ -118,7 +121,7 @@ def test_fresh_state_is_silence_of_the_right_size():
     assert not state.y.any()
     memoryless = Ar(ArConfig(m=1)).fresh_state(2)
     assert memoryless.x.shape == memoryless.y.shape == memoryless.slow_x.shape == memoryless.slow_y.shape == (2, 0)
-    slow = Ar(ArConfig(m=2, averages=(3.0, 4.0), envelopes=(5.0,))).fresh_state(2)
+    slow = Ar(ArConfig(m=3, averages=(3.0, 4.0), envelopes=(5.0,))).fresh_state(2)
     assert slow.slow_x.shape == slow.slow_y.shape == (2, 3)
     assert not slow.slow_x.any()
     assert not slow.slow_y.any()
@@ -136,22 +139,31 @@ def test_streams_of_a_batch_do_not_hear_each_other(rng):
 def test_the_rates_are_those_of_the_time_constants():
     """A step rises to 1 - 1/e in the time constant, whatever it is."""
     constants = (2.0, 48.0, 1000.0, 8640.0, 62_400.0)
-    rates = ArConfig(m=2, averages=constants[:3], envelopes=constants[3:]).rates()
+    rates = ArConfig(m=3, averages=constants[:3], envelopes=constants[3:], attack=1.0).rates()
     assert rates.dtype == np.float32
-    assert rates.shape == (5,)
-    risen = 1 - (1 - rates.astype(np.float64)) ** np.array(constants)
+    assert rates.shape == (5, 2)
+    risen = 1 - (1 - rates.astype(np.float64)) ** np.array(constants)[:, None]
     np.testing.assert_allclose(risen, 1 - np.exp(-1), rtol=3e-3)
 
 
+def test_an_attack_is_a_share_of_the_release():
+    plain = ArConfig(m=3, averages=(30.0, 1.5), envelopes=(1.5, 30.0, 1000.0, 10_000.0), attack=1.0)
+    rates = replace(plain, attack=0.01).rates()
+    np.testing.assert_array_equal(rates[:, 1], plain.rates()[:, 1])
+    np.testing.assert_array_equal(rates[:3, 0], rates[:3, 1])  # averages, and what falls in less than `FASTEST_ATTACK`
+    attacks = [FASTEST_ATTACK, 10.0, 100.0]
+    np.testing.assert_allclose(rates[3:, 0], 1 - np.exp(-1 / np.array(attacks)), rtol=1e-4)
+
+
 def test_when_slow_values_of_the_past_are_heard(rng):
-    """Averages of y up to y[n-1], envelopes up to y[n-2]: not the output that is predicted, and nothing missed."""
-    for kind, first in (("averages", 11), ("envelopes", 12)):
-        model = random_model(7, m=1, past_outputs=1, width=6, **{kind: (5.0,)})
+    """Averages of y up to y[n-1], envelopes up to y[n-3]: not the output that is predicted, and nothing missed."""
+    for kind, first in (("averages", 11), ("envelopes", 13)):
+        model = random_model(7, m=1, past_outputs=2, width=6, **{kind: (5.0,)})
         with torch.no_grad():
-            model.w_y[:, 0] = model.skip_y[0] = 0.0  # the tap is deaf
-        x, y = noise(rng, 1, 1, 31), noise(rng, 1, 1, 31).abs()
+            model.w_y[:, :2] = model.skip_y[:2] = 0.0  # the taps are deaf
+        x, y = noise(rng, 1, 1, 32), noise(rng, 1, 1, 32).abs()
         changed = y.clone()
-        changed[0, 0, 1 + 10] += 0.5
+        changed[0, 0, 2 + 10] += 0.5
         moved = (model.teacher_forced(x, changed) - model.teacher_forced(x, y))[0, 0].abs().detach()
         assert moved[:first].max() == 0, kind
         assert moved[first] > 1e-4, kind
@@ -235,6 +247,10 @@ def test_its_presets_name_that_shape(name):
         ({"envelopes": (2e7,)}, "envelopes are"),
         ({"envelopes": (5.0,), "past_outputs": 0}, "envelopes need at least one past output"),
         ({"averages": (5.0,), "m": 1}, "averages and envelopes need at least one past output"),
+        ({"envelopes": (5.0,), "m": 2}, "envelopes need at least 2 past outputs"),
+        ({"attack": 0.0}, "attack is 0"),
+        ({"attack": 1.5}, "attack is 1.5"),
+        ({"attack": float("nan")}, "attack is nan"),
     ],
 )
 def test_shapes_out_of_range_are_told(shape, says):

@@ -47,19 +47,19 @@ def test_the_bound_holds_through_hidden_layers(sound):
 
 def test_the_bound_counts_slow_values(sound):
     """An average's gain is one at most, so the gains of taps and slow values add up all the same."""
-    model = one_pole(0.3, m=3, past_outputs=1, averages=(5.0, 50.0), envelopes=(20.0,))
+    model = one_pole(0.3, m=3, past_outputs=2, averages=(5.0, 50.0), envelopes=(20.0,))
     with torch.no_grad():
-        model.skip_y[1:] = torch.tensor([0.2, -0.1, 0.15])
+        model.skip_y[2:] = torch.tensor([0.2, -0.1, 0.15])
     assert small_gain(model, sound) == pytest.approx(0.75, rel=1e-5)
     for activation in ("tanh", "relu", "gelu"):
-        slow = {"averages": (5.0, 500.0), "envelopes": (20.0,)}
+        slow = {"averages": (5.0, 500.0), "envelopes": (20.0,), "attack": 0.5}
         model = random_model(1, feedback=0.6, m=6, layers=2, width=6, activation=activation, **slow)
         assert 0 < small_gain(model, sound) <= 0.6 * (1.001 if activation != "gelu" else 1.01)
 
 
 def test_the_bound_follows_the_slow_values(rng):
     """Feedback that is strong only while an envelope is high, longer than any block: it must have risen by then."""
-    model = Ar(ArConfig(m=1, past_outputs=1, width=1, activation="tanh", envelopes=(20_000.0,)))
+    model = Ar(ArConfig(m=1, past_outputs=2, width=1, activation="tanh", envelopes=(20_000.0,), attack=1.0))
     with torch.no_grad():
         for weights in model.parameters():
             weights.zero_()

@@ -84,7 +84,7 @@ def test_feedback_gains(rng, shape):
 
 
 def test_slow_values_of_a_signal(rng):
-    rates = np.array([0.5, 0.01, 0.2], np.float32)
+    rates = np.array([[0.5, 0.5], [0.04, 0.01], [0.9, 0.2]], np.float32)  # rising and falling
     signal, before = noise(rng, 2, 50).numpy(), noise(rng, 2, 3).numpy()
     got = kernels.leaky(signal, before, rates, 1)
     assert got.shape == (2, 51, 3)
@@ -92,13 +92,13 @@ def test_slow_values_of_a_signal(rng):
     np.testing.assert_array_equal(got[:, 0], before)
     for n in range(50):
         heard = np.stack([signal[:, n], abs(signal[:, n]), abs(signal[:, n])], 1)
-        state = state + rates * (heard - state)
+        state = state + np.where(heard > state, *rates.T) * (heard - state)
         np.testing.assert_allclose(got[:, n + 1], state, atol=1e-6)
 
 
 def test_slow_values_as_rows_follow_their_taps(rng):
     """Rows of a passage in the middle of a recording: slow values of all that was before, not of the passage alone."""
-    model = random_model(7, m=3, past_outputs=2, width=2, averages=(5.0, 300.0), envelopes=(20.0,))
+    model = random_model(7, m=3, past_outputs=2, width=2, averages=(5.0, 300.0), envelopes=(60.0,), attack=0.1)
     source = source_of(rng, model)
     recording, rates = source.recording, model.config.rates().astype(np.float64)
     segments = source.draw(4, 10, model.history_samples, sigma=0.0)
@@ -109,21 +109,19 @@ def test_slow_values_as_rows_follow_their_taps(rng):
     def slow(signal, rates):
         state = np.zeros(len(rates))
         for value in signal:
-            state = state + rates * (value - state)
+            state = state + np.where(value > state, *rates.T) * (value - state)
         return state
 
     for passage in range(4):
         places = np.flatnonzero(recording.x.numpy() == float(segments.x[passage, model.history_samples]))
         assert len(places) == 1
         for sample in (0, 1, 9):
-            # averages of y up to y[n-1], envelopes up to y[n-2]
+            # averages up to x[n] and y[n-1], envelopes up to x[n-1] and y[n-3]
             row, now = z[10 * passage + sample].double().numpy(), int(places[0]) + sample
             np.testing.assert_allclose(row[3:5], slow(x[: now + 1], rates[:2]), atol=1e-6)
-            np.testing.assert_allclose(row[5:6], slow(abs(x[: now + 1]), rates[2:]), atol=1e-6)
+            np.testing.assert_allclose(row[5:6], slow(abs(x[:now]), rates[2:]), atol=1e-6)
             np.testing.assert_allclose(row[8:10], slow(y[:now], rates[:2]), atol=1e-6)
-            np.testing.assert_allclose(
-                row[10:11], slow(abs(y[: max(now - 1, 0)]), rates[2:]), atol=1e-6
-            )  # up to y[n-2]
+            np.testing.assert_allclose(row[10:11], slow(abs(y[: max(now - 2, 0)]), rates[2:]), atol=1e-6)
 
 
 def test_windows_as_rows_are_newest_first(rng):

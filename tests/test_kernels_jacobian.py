@@ -17,7 +17,7 @@ FREE_RUNS = [
     {"m": 5, "past_outputs": 0, "layers": 1, "width": 3, "activation": "relu"},
     {"m": 1, "past_outputs": 70, "layers": 1, "width": 3, "activation": "gelu"},  # more taps than samples
     {"m": 3, "past_outputs": 3, "layers": 1, "width": 6, "activation": "relu", "averages": (2.0, 9.0, 70.0)},
-    {"m": 1, "past_outputs": 1, "layers": 1, "width": 3, "activation": "tanh", "envelopes": (4.0, 30.0)},
+    {"m": 1, "past_outputs": 2, "layers": 1, "width": 3, "activation": "tanh", "envelopes": (4.0, 30.0), "attack": 0.2},
     {"m": 2, "past_outputs": 5, "layers": 2, "width": 3, "activation": "gelu"},
     {"m": 4, "past_outputs": 1, "layers": 3, "width": 3, "activation": "relu"},
 ]
@@ -73,7 +73,7 @@ def test_only_models_of_one_layer_take_the_short_way(rng, monkeypatch, layers):
     went = []
     through_feedback = kernels.through_feedback
     monkeypatch.setattr(kernels, "through_feedback", lambda *run: (went.append(1), through_feedback(*run)))
-    model = random_model(6, feedback=0.9, m=3, layers=layers, width=4, averages=(7.0,), envelopes=(9.0,))
+    model = random_model(6, 0.9, m=3, layers=layers, width=4, averages=(7.0,), envelopes=(9.0,), attack=0.3)
     streams = streams_of(rng, model, batch=3, block=64)
     every = FreeRun(model, streams)
     strided = FreeRun(model, streams, stride=8)
@@ -90,23 +90,26 @@ def test_through_feedback_is_a_recursive_filter():
     jacobian[:, 0] = [1, 2, 3]
     gains[0, :, 0] = 0.5  # dy[n] = 0.5 dy[n-1]
     gains[1, :, 1] = -1  # dy[n] = -dy[n-2]
-    kernels.through_feedback(jacobian, gains, np.zeros(0, np.float32), 0, np.zeros((2, 6), np.float32))
+    none = np.zeros((0, 2), np.float32), 0, np.zeros((2, 6), np.float32), np.zeros((2, 6, 0), np.float32)
+    kernels.through_feedback(jacobian, gains, *none)
     np.testing.assert_allclose(jacobian[0], np.outer(0.5 ** np.arange(6), [1, 2, 3]))
     np.testing.assert_allclose(jacobian[1], np.outer([1, 0, -1, 0, 1, 0], [1, 2, 3]))
 
 
 def test_through_feedback_of_slow_values():
-    """An impulse in the Jacobian comes back through an average one sample later, through an envelope two."""
-    jacobian, gains = np.zeros((3, 6, 1), np.float32), np.zeros((3, 6, 2), np.float32)  # no taps: average, envelope
+    """An impulse in the Jacobian comes back through an average one sample later, through an envelope three."""
+    jacobian, gains = np.zeros((4, 6, 1), np.float32), np.zeros((4, 6, 2), np.float32)  # no taps: average, envelope
     jacobian[:, 0] = 1
     gains[0, :, 0] = gains[1:, :, 1] = 1e-3  # so little that what comes back twice does not count
-    y = np.ones((3, 6), np.float32)
+    y = np.ones((4, 6), np.float32)
     y[2] = -1  # |y| falls where y rises
-    kernels.through_feedback(jacobian, gains, np.array([0.5, 0.25], np.float32), 1, y)
+    seen = np.zeros((4, 6, 2), np.float32)
+    seen[3, :, 1] = 2  # above what is heard: it falls
+    kernels.through_feedback(jacobian, gains, np.array([[0.5, 0.5], [0.25, 0.1]], np.float32), 1, y, seen)
     np.testing.assert_allclose(1e3 * jacobian[0, 1:, 0], 0.5 * 0.5 ** np.arange(5), rtol=5e-3)
-    expected = np.concatenate([[0], 0.25 * 0.75 ** np.arange(4)])
-    np.testing.assert_allclose(1e3 * jacobian[1, 1:, 0], expected, rtol=5e-3)
-    np.testing.assert_allclose(1e3 * jacobian[2, 1:, 0], -expected, rtol=5e-3)
+    for row, rate, sign in (1, 0.25, 1), (2, 0.25, -1), (3, 0.1, 1):
+        expected = np.concatenate([[0, 0], sign * rate * (1 - rate) ** np.arange(3)])
+        np.testing.assert_allclose(1e3 * jacobian[row, 1:, 0], expected, rtol=5e-3)
 
 
 def test_a_gauss_newton_step_solves_a_linear_problem(rng):

@@ -2,10 +2,10 @@
 
     y[n] = mlp(x[n], x[n-1], ..., x[n-m+1],  y[n-1], ..., y[n-m+1])  +  the same window times a linear skip
 
-With `averages` and `envelopes` the window reaches further back: leaky averages of x, y, |x| and |y| at time constants
-up to seconds, carried as state. They are the recursive form of a pyramid of averages; a filter with poles near 1 or a
-compressor's gain is out of reach of taps alone. With `blocks` it is the pyramid itself: a long window, seen through
-averages (`pyramid`).
+With `averages` and `envelopes` the window reaches further back: leaky averages of x and y, and of |x| and |y| with an
+attack and a release, at time constants up to seconds, carried as state. They are the recursive form of a pyramid of
+averages; a filter with poles near 1 or a compressor's gain is out of reach of taps alone. With `blocks` it is the
+pyramid itself: a long window, seen through averages (`pyramid`).
 
 It sees m inputs, **the newest included** (the row that predicts y[n] contains x[n]; a published notebook leaves it out
 and predicts a sample ahead of its newest input), and m-1 of its own past outputs. Three ways to run the same weights:
@@ -36,6 +36,8 @@ from fxclone_training.pyramid import block_averages, fold
 
 LONGEST_WINDOW = 4_096
 """Samples that taps and blocks may reach back."""
+ATTACK, FASTEST_ATTACK = 0.03, 2.0
+"""Envelopes rise in this share of the time in which they fall: devices turn down sooner than up. In samples."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class ArConfig:
     skip : bool
         A linear path from both windows to the output.
     averages, envelopes : tuple of float
-        Time constants, in samples, of leaky averages of x and y, and of |x| and |y|.
+        Time constants, in samples, of leaky averages of x and y; and of |x| and |y| while these fall.
+    attack : float
+        Envelopes rise in this share of the time in which they fall, but not faster than in `FASTEST_ATTACK` samples. 1
+        and less; 1 for leaky averages.
     blocks, past_blocks : tuple of int
         Lengths of the blocks behind the taps of x, and of y, that are seen as averages (`fxclone_training.pyramid`);
         in place of averages and envelopes.
@@ -69,6 +74,7 @@ class ArConfig:
     skip: bool = True
     averages: tuple[float, ...] = ()
     envelopes: tuple[float, ...] = ()
+    attack: float = ATTACK
     blocks: tuple[int, ...] = ()
     past_blocks: tuple[int, ...] = ()
 
@@ -78,6 +84,10 @@ class ArConfig:
                 raise UsageError(f"ar model: {name} are {constants}; expected at most 64 of 1 to 1e7 samples")
         if self.slow and self.taps_y == 0:
             raise UsageError("ar model: averages and envelopes need at least one past output")
+        if self.envelopes and self.taps_y < kernels.ENVELOPES_LATE:
+            raise UsageError(f"ar model: envelopes need at least {kernels.ENVELOPES_LATE} past outputs")
+        if not 0 < self.attack <= 1:
+            raise UsageError(f"ar model: attack is {self.attack}; expected a share of the release, up to 1")
         for name, value, low, high in (
             ("m", self.m, 1, LONGEST_WINDOW),
             ("past_outputs", self.taps_y, 0, LONGEST_WINDOW),
@@ -129,8 +139,10 @@ class ArConfig:
         return self.taps_y + self.slow + len(self.past_blocks)
 
     def rates(self) -> npt.NDArray[np.float32]:
-        """How far each average and envelope moves towards its input in one sample."""
-        constants = np.array([*self.averages, *self.envelopes], dtype=np.float64)
+        """How far each average and envelope moves towards its input in one sample: (slow, 2), rising and falling."""
+        falling = np.array([*self.averages, *self.envelopes], dtype=np.float64)
+        attacks = [min(constant, max(self.attack * constant, FASTEST_ATTACK)) for constant in self.envelopes]
+        constants = np.stack([[*self.averages, *attacks], falling], axis=1)
         # One minus a float32, so that keep + rate is 1 in float32 too: else a slow average has a gain of its own.
         rates: npt.NDArray[np.float32] = np.float32(1) - np.exp(-1 / constants).astype(np.float32)
         return rates
@@ -288,13 +300,19 @@ class Ar(nn.Module):
         return max(self.config.reach - 1, self.config.past_reach)
 
     def further_input(self, heard: Tensor, slow: Tensor) -> Tensor:
-        """What it sees of the input beside taps: (B, reach-1+T) and slow values (B, T+1, slow) -> (B, T, ...)."""
-        return block_averages(heard, self.config.m, self.config.blocks) if self.config.blocks else slow[:, 1:]
+        """What it sees of the input beside taps: (B, reach-1+T) and slow values (B, T+1, slow) -> (B, T, ...).
+
+        Blocks and averages up to x[n], envelopes up to x[n-1].
+        """
+        if self.config.blocks:
+            return block_averages(heard, self.config.m, self.config.blocks)
+        averages = len(self.config.averages)
+        return torch.cat([slow[:, 1:, :averages], slow[:, :-1, averages:]], -1)
 
     def further_past(self, heard: Tensor, before: Tensor) -> Tensor:
         """What it sees of past outputs beside taps: (B, history + T) -> (B, T, ...).
 
-        Blocks and averages up to y[n-1], envelopes up to y[n-2]; ``before`` holds slow values at the lead-in's end.
+        Blocks and averages up to y[n-1], envelopes up to y[n-3]; ``before`` holds slow values at the lead-in's end.
         """
         if self.config.past_blocks:
             past = heard[:, self.history_samples - self.config.past_reach : -1]
@@ -307,8 +325,9 @@ class Ar(nn.Module):
 
     def _slow_track(self, heard: Tensor, before: Tensor) -> Tensor:
         values = self.slow_values(heard[:, self.history_samples :], before)
-        if self.config.envelopes:  # one sample late
-            late, averages = heard[:, self.history_samples - 1 : -1], len(self.config.averages)
+        if self.config.envelopes:
+            first, averages = self.history_samples - kernels.ENVELOPES_LATE, len(self.config.averages)
+            late = heard[:, first : -kernels.ENVELOPES_LATE]
             values = torch.cat([values[..., :averages], self.slow_values(late, before)[..., averages:]], -1)
         return values
 

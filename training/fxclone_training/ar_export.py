@@ -29,7 +29,7 @@ from fxclone_export.graph import StreamingGraph
 from fxclone_training.ar import Ar
 from fxclone_training.pyramid import fold
 
-LONGEST_FOLDED = 70
+LONGEST_FOLDED = 80
 """Values of z; with more, a node costs more than a ``Scan``, whose matrices are smaller."""
 _ONNX_ACTIVATION = {"tanh": "Tanh", "relu": "Relu", "gelu": "Gelu"}
 _ONE = 20.0
@@ -78,7 +78,8 @@ def add_ar(
 def folds(model: Ar) -> bool:
     """Whether the model can be one node, and is cheaper so."""
     c = model.config
-    values = c.width + c.past_reach + 2 * c.slow
+    rise, fall = model.rates.T
+    values = c.width + c.past_reach + 2 * (c.slow + int((rise > fall).sum()))
     return c.layers == 1 and c.taps_y > 0 and c.activation in ("relu", "tanh") and values <= LONGEST_FOLDED
 
 
@@ -131,55 +132,80 @@ class _Recursion:
     """z[n] = bend(R z[n-1] + W heard[n]), y[n] = read . z[n], z = 0 when fresh.
 
     In z lie the hidden units, |y[n-1]| if there are envelopes, y[n] without what hidden units add to it, y[n-1] to
-    y[n-K+1], averages and envelopes of y as the model saw them at n, and those of x.
+    y[n-K+1], averages and envelopes of y, and those of x. Where an envelope e of q rises faster (by a) than it falls
+    (by r), it is the sum of two values, and the second lies at the end:
 
-    ``R`` is ``seen past``: what the model sees at n of the past is ``past z[n-1]``, z before it bends is ``seen`` times
-    that. A slow value keeps a part of itself and nothing else adds to that number in R: it must not be rounded.
+        e - r e + r q    and    max((a - r) (q - e), 0),        or, if that bends to its size instead,
+        e - s e + s q    and    |(a - r) / 2 (q - e)|           with s = (a + r) / 2
+
+    A slow value keeps a part of itself and nothing else adds to that number in R: it must not be rounded.
     """
 
-    seen: F64  # (N, P)
-    past: F64  # (P, N)
+    R: F64  # (N, N)
     W: F64  # (N, heard)
     read: F64  # (N,)
     linear: int  # the place of y[n]'s linear part
     magnitudes: slice  # of |y[n-1]|
     slow: slice  # averages and envelopes
+    rises: slice  # what envelopes rise by, in all or in part
+    steps: F64  # how much of q - e that is, each
     positive: list[int]  # envelopes
 
-    @property
-    def R(self) -> F64:  # noqa: N802
-        return self.seen @ self.past
 
-
-def _recursion(model: Ar) -> _Recursion:
+def _recursion(model: Ar, *, sizes: bool = False) -> _Recursion:
+    """``sizes``: what bends becomes its size, as |y[n-1]| does, instead of nothing where it is below zero."""
     w, c = _weights(model), model.config
-    m, H, K, J, slow = c.m, c.width, c.taps_y, len(c.averages), c.slow
-    linear = H + (1 if c.envelopes else 0)
-    N, P = linear + K + 2 * slow, K + 2 * slow
-    rates = model.rates.astype(np.float64)
+    m, H, K, J, E, slow = c.m, c.width, c.taps_y, len(c.averages), len(c.envelopes), c.slow
+    rise, fall = model.rates.astype(np.float64).T
+    uneven = J + np.flatnonzero(rise[J:] > fall[J:])
+    step = (rise - fall) / 2 if sizes else rise - fall
+    rate = fall + step if sizes else fall  # of what is kept
+    linear = H + (1 if E else 0)
+    first = linear + K  # of the slow values
+    places = [first + np.arange(slow), first + slow + np.arange(slow)]  # of y, of x
+    rises = [first + 2 * slow + np.arange(len(uneven)) + side * len(uneven) for side in (0, 1)]
+    N, P = first + 2 * slow + 2 * len(uneven), K + 2 * slow
     read = np.zeros(N)
     read[:H], read[linear] = w["out"], 1
 
-    past = np.zeros((P, N))
+    past = np.zeros((P, N))  # what is seen at n: y[n-1] and so on, then slow values, out of z[n-1]
     past[0] = read
     past[np.arange(1, K), linear + np.arange(1, K)] = 1
-    past[K + np.arange(2 * slow), linear + K + np.arange(2 * slow)] = np.tile(1 - rates, 2)
-    past[K : K + J] += rates[:J, None] * read
-    past[K + J : K + slow, H] = rates[J:]  # |y[n-1]|
+    heard = np.zeros((P, 2))  # x[n] in it
+    for side in (0, 1):
+        at = K + side * slow + np.arange(slow)
+        past[at, places[side]] = 1
+        past[at[uneven], rises[side]] = 1
+        past[at[:J], places[side][:J]] -= rate[:J]
+    past[K : K + J] += rate[:J, None] * read
+    heard[K + slow : K + slow + J, 0] = rate[:J]
 
-    hidden = np.concatenate([w["w_y"], w["w_x"][:, m:]], axis=1)  # (H, P)
+    R, W = np.zeros((N, N)), np.zeros((N, 2))  # of x[n] and |x[n]|
+    weights = np.concatenate([w["w_y"], w["w_x"][:, m:]], axis=1)
     skip = np.concatenate([w["skip_y"], w["skip_x"][m:]])
-    carried = np.delete(np.eye(P), K - 1, axis=0)  # y[n-K] is not needed again
-    seen = np.concatenate([hidden, np.eye(linear - H, P), skip[None], carried])
-
-    # Averages and envelopes of x hear x[n] itself: that adds to what is seen at n.
-    averaged = np.zeros((P, 2))
-    averaged[K + slow : K + slow + J, 0], averaged[K + slow + J :, 1] = rates[:J], rates[J:]
+    R[:H], W[:H] = weights @ past, weights @ heard
+    R[H:linear] = past[:1]  # before it bends
+    R[linear], W[linear] = skip @ past, skip @ heard
+    R[linear + 1 : first] = past[: K - 1]
+    for side in (0, 1):
+        seen = past[K + side * slow : K + (side + 1) * slow]
+        R[places[side]], W[places[side]] = seen, heard[K + side * slow : K + (side + 1) * slow]
+        size = np.zeros((1, N + 2))  # of what an envelope hears
+        if E:
+            size[0, H if side == 0 else -1] = 1
+        towards = size - np.concatenate([seen, np.zeros((slow, 2))], axis=1)
+        envelopes = places[side][J:]
+        R[envelopes] += rate[J:, None] * towards[J:, :N]
+        W[envelopes] += rate[J:, None] * towards[J:, N:]
+        R[rises[side]] = step[uneven, None] * towards[uneven, :N]
+        W[rises[side]] = step[uneven, None] * towards[uneven, N:]
     columns = [place for place, of in enumerate((c.averages, c.envelopes)) if of]
-    W = np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], seen @ averaged[:, columns]], axis=1)
-    first = linear + K  # of the slow values
-    positive = [*range(first + J, first + slow), *range(first + slow + J, N)]
-    return _Recursion(seen, past, W, read, linear, slice(H, linear), slice(first, N), positive)
+    W = np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], W[:, columns]], axis=1)
+    late = slice(first + 2 * slow, N)
+    positive = [*places[0][J:], *places[1][J:], *range(late.start, N)]
+    return _Recursion(
+        R, W, read, linear, slice(H, linear), slice(first, late.start), late, np.tile(step[uneven], 2), positive
+    )
 
 
 def _rnn(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
@@ -201,7 +227,7 @@ def _rnn(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
 
 def _lstm(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
     """z as outputs and cells alike. Slow values stay, and what is added to them is small: so they are rounded least."""
-    z = _recursion(model)
+    z = _recursion(model, sizes=True)
     N = len(z.read)
     hidden, rest = slice(0, model.config.width), slice(model.config.width, None)
     # Rows of each gate over (z before, heard, 1); ONNX has them in the order input, output, forget, cell.
@@ -210,9 +236,10 @@ def _lstm(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
     gate_in[hidden], cell[hidden, -1] = step[hidden], 1  # tanh(what it hears) * 1
     gate_in[rest, -1], cell[rest] = _ONE, step[rest]  # tanh(20) * what it hears
     gate_in[z.magnitudes] = _STEEP * step[z.magnitudes]  # tanh(2^24 y) * y
+    gate_in[z.rises] = _STEEP * step[z.rises] / z.steps[:, None]
     gate_out[:, -1] = _ONE
     forget[z.slow, -1] = _ONE  # elsewhere tanh(0)
-    cell[z.slow, z.slow] -= np.eye(N - z.slow.start)
+    cell[z.slow, z.slow] -= np.eye(z.slow.stop - z.slow.start)
     R, W, bias = np.split(np.concatenate([gate_in, gate_out, forget, cell]), [N, step.shape[1] - 1], axis=1)
     shape = (1, 1, N)
     before = graph.state(prefix + "z", shape)
@@ -245,14 +272,14 @@ def _scan(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
     w, z, c = _weights(model), _recursion(model), model.config
     N = len(z.read)
     H, S, y_place = c.width, N - c.width, z.linear - c.width
-    R = (z.seen @ z.past[:, H:]).T
+    R = z.R[:, H:].T
     rows = graph.op("Squeeze", heard, graph.const(np.array([1])))
     u = str(graph.op("MatMul", rows, graph.const(z.W[:H].T, "u"))) if c.slow else graph.slice(rows, 0, H, 1)
     v = str(graph.op("MatMul", rows, graph.const(z.W[H:].T, "v")))
     before = graph.state(prefix + "z", (1, S))
     activation = _ONNX_ACTIVATION[c.activation]
     slopes = np.ones(S)
-    slopes[:y_place] = -1  # |y[n-1]|
+    slopes[:y_place], slopes[z.rises.start - H :] = -1, 0  # |y[n-1]|, and what is above zero
 
     def build(names: Sequence[str]) -> Sequence[str]:
         past, u_row, v_row = names

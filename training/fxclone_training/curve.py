@@ -147,5 +147,6 @@ def features(sound: npt.NDArray[np.float32], recent: int, constants: tuple[float
     if not constants:
         return taps
     before = np.zeros((1, len(constants)), np.float32)
-    slow = kernels.leaky(np.ascontiguousarray(sound[None], np.float32), before, rates(constants), len(constants))
+    both = np.repeat(rates(constants)[:, None], 2, axis=1)  # rising and falling
+    slow = kernels.leaky(np.ascontiguousarray(sound[None], np.float32), before, both, len(constants))
     return np.concatenate([taps, slow[0, 1:]], axis=1)

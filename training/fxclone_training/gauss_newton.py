@@ -144,7 +144,8 @@ class FreeRun:
             by_tap = fold(feedback_gains(model, z), model.config.taps_y, model.config.past_blocks)
             gains = by_tap.view(streams, samples, by_tap.shape[1]).numpy()
             full = jacobian.view(streams, samples, jacobian.shape[1])
-            kernels.through_feedback(full.numpy(), gains, rates, averages, own.numpy())
+            slow = np.ascontiguousarray(z.view(streams, samples, z.shape[1]).numpy()[..., z.shape[1] - len(rates) :])
+            kernels.through_feedback(full.numpy(), gains, rates, averages, own.numpy(), slow)
             return full[:, :: self.stride]
         sums, activations = _layers(model, z)
         back = _slope(model, sums[0], activations[0]) * model.out

@@ -7,9 +7,9 @@ thing, the recursion
     y[n]   = v[n] + sum_k skip[k] p_k[n] + out . h_L[n]
 
 where u and v, everything that depends on the input alone, come in ready, and p is the past: y[n-1] ... y[n-K], then
-leaky averages s += alpha (y - s) up to y[n-1], then envelopes s += alpha (|y| - s) up to y[n-2] (one sample later, so
-that the whole recursion folds into one recurrent node). The gradients are exact for the block given (what came before
-it is constant: truncated backpropagation through time).
+leaky averages s += rate (y - s) up to y[n-1], then envelopes s += rate (|y| - s) up to y[n-3], with one rate while |y|
+is above s and another while it is not (two samples later, so that the whole recursion folds into one recurrent node).
+The gradients are exact for the block given (what came before it is constant: truncated backpropagation through time).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from numba import njit, prange
 
 F32 = npt.NDArray[np.float32]
 
+ENVELOPES_LATE = 2
+"""An envelope of past outputs, as it is seen at n, has last heard y[n - 1 - ENVELOPES_LATE]."""
 TANH, RELU, GELU = 0, 1, 2
 ACTIVATIONS = {"tanh": TANH, "relu": RELU, "gelu": GELU}
 
@@ -82,13 +84,31 @@ def _derivative(a: F32, h: F32, g: F32, code: int) -> None:
             g[i] *= cdf + a[i] * np.float32(0.39894228) * np.float32(math.exp(-np.float32(0.5) * a[i] * a[i]))
 
 
+@njit(inline="always")
+def _rate(value: float, heard: float, rates: F32) -> Any:
+    return rates[0] if heard > value else rates[1]
+
+
+@njit(inline="always")
+def _moved(value: float, heard: float, rates: F32) -> Any:
+    return value + _rate(value, heard, rates) * (heard - value)
+
+
+@njit(**_JIT)
+def _moved_row(track: F32, heard: F32, rate: float, signed: float) -> None:
+    """The derivatives of `_moved` by all weights, in place; ``signed`` is the rate with the sign of what was heard."""
+    keep = np.float32(1) - rate
+    for p in range(track.shape[0]):
+        track[p] = keep * track[p] + signed * heard[p]
+
+
 @njit(parallel=True, **_JIT)
 def free_run(
     u: F32,  # (B, T, H)
     v: F32,  # (B, T)
-    past: F32,  # (B, K): y before the block, newest first; at least one if there are envelopes
+    past: F32,  # (B, K): y before the block, newest first; at least `ENVELOPES_LATE` if there are envelopes
     slow: F32,  # (B, T+1, S): averages, then envelopes; the first row holds their values before the block
-    alpha: F32,  # (S,)
+    rates: F32,  # (S, 2): while the value rises, and while it falls
     averages: int,  # how many of the S are averages
     fb: F32,  # (K+S, H)
     skip: F32,  # (K+S,)
@@ -101,7 +121,7 @@ def free_run(
 ) -> F32:  # (B, T)
     """Run the model on its own outputs."""
     B, T, H = u.shape
-    K, S = past.shape[1], alpha.shape[0]
+    K, S = past.shape[1], rates.shape[0]
     L = hidden.shape[0] + 1
     keep = pre.shape[1] == T
     y = np.empty((B, T), np.float32)
@@ -145,10 +165,9 @@ def free_run(
             y[b, n] = newest
             loudness = np.float32(0)
             if averages < S:
-                loudness = abs(y[b, n - 1] if n > 0 else past[b, 0])
+                loudness = abs(y[b, n - ENVELOPES_LATE] if n >= ENVELOPES_LATE else past[b, ENVELOPES_LATE - 1 - n])
             for j in range(S):
-                heard = newest if j < averages else loudness
-                slow[b, n + 1, j] = slow[b, n, j] + alpha[j] * (heard - slow[b, n, j])
+                slow[b, n + 1, j] = _moved(slow[b, n, j], newest if j < averages else loudness, rates[j])
     return y
 
 
@@ -158,7 +177,7 @@ def free_run_backward(
     y: F32,  # (B, T)
     past: F32,
     slow: F32,
-    alpha: F32,
+    rates: F32,
     averages: int,
     fb: F32,
     skip: F32,
@@ -176,7 +195,7 @@ def free_run_backward(
 ) -> tuple[F32, F32]:  # dL/du (B, T, H), dL/dv (B, T)
     """Send dL/dy back through a run of `free_run`."""
     B, T = y.shape
-    H, K, S = fb.shape[1], past.shape[1], alpha.shape[0]
+    H, K, S = fb.shape[1], past.shape[1], rates.shape[0]
     L = hidden.shape[0] + 1
     gu = np.empty((B, T, H), np.float32)
     gv = np.zeros((B, T), np.float32)
@@ -186,12 +205,15 @@ def free_run_backward(
         g_slow = np.zeros(S, np.float32)  # dL/d slow[n+1]
         for n in range(T - 1, -1, -1):
             for j in range(S):
+                rate = rates[j, 0]
                 if j < averages:
-                    gv[b, n] += alpha[j] * g_slow[j]
-                elif n > 0:
-                    sign = np.float32(1) if y[b, n - 1] > 0 else np.float32(-1)
-                    gv[b, n - 1] += alpha[j] * g_slow[j] * sign
-                g_slow[j] *= np.float32(1) - alpha[j]
+                    gv[b, n] += rate * g_slow[j]
+                else:
+                    heard = y[b, n - ENVELOPES_LATE] if n >= ENVELOPES_LATE else past[b, ENVELOPES_LATE - 1 - n]
+                    rate = _rate(slow[b, n, j], abs(heard), rates[j])
+                    if n >= ENVELOPES_LATE:
+                        gv[b, n - ENVELOPES_LATE] += (rate if heard > 0 else -rate) * g_slow[j]
+                g_slow[j] *= np.float32(1) - rate
             total = gv[b, n] + gy[b, n]  # gv holds what later samples have sent back so far
             gv[b, n] = total
             last = post[b, n, L - 1]
@@ -243,7 +265,7 @@ def free_run_backward(
 
 
 @njit(parallel=True, **_JIT)
-def through_feedback(jacobian: F32, gains: F32, alpha: F32, averages: int, y: F32) -> None:
+def through_feedback(jacobian: F32, gains: F32, rates: F32, averages: int, y: F32, seen: F32) -> None:
     """Turn one-step derivatives into those of the free run, in place.
 
     A weight moves y[n] directly, and through all of the past that the model heard:
@@ -253,14 +275,17 @@ def through_feedback(jacobian: F32, gains: F32, alpha: F32, averages: int, y: F3
     ----------
     jacobian : ndarray [shape=(streams, samples, weights)]
     gains : ndarray [shape=(streams, samples, past outputs + slow values)]
-    alpha : ndarray [shape=(slow values,)]
+    rates : ndarray [shape=(slow values, 2)]
+        While a value rises, and while it falls.
     averages : int
         How many of the slow values are averages; the rest are envelopes.
     y : ndarray [shape=(streams, samples)]
         The free run.
+    seen : ndarray [shape=(streams, samples, slow values)]
+        The slow values of past outputs, as the model saw them at each sample.
     """
     B, T, P = jacobian.shape
-    S = alpha.shape[0]
+    S = rates.shape[0]
     K = gains.shape[2] - S
     for b in prange(B):
         slow = np.zeros((S, P), np.float32)
@@ -276,26 +301,20 @@ def through_feedback(jacobian: F32, gains: F32, alpha: F32, averages: int, y: F3
                 track = slow[j]
                 for p in range(P):
                     row[p] += gain * track[p]
-            # slow[n+1]: averages follow y[n], envelopes |y[n-1]|
-            for j in range(S):
-                track = slow[j]
-                rate = alpha[j]
-                keep = np.float32(1) - rate
+            for j in range(S):  # what they are at n + 1
                 if j < averages:
-                    for p in range(P):
-                        track[p] = keep * track[p] + rate * row[p]
-                elif n > 0:
-                    rate = rate if y[b, n - 1] > 0 else -rate
-                    earlier = jacobian[b, n - 1]
-                    for p in range(P):
-                        track[p] = keep * track[p] + rate * earlier[p]
+                    _moved_row(slow[j], row, rates[j, 0], rates[j, 0])
+                elif n >= ENVELOPES_LATE:
+                    heard = y[b, n - ENVELOPES_LATE]
+                    rate = _rate(seen[b, n, j], abs(heard), rates[j])
+                    _moved_row(slow[j], jacobian[b, n - ENVELOPES_LATE], rate, rate if heard > 0 else -rate)
 
 
 @njit(parallel=True, **_JIT)
-def leaky(signal: F32, before: F32, alpha: F32, averages: int) -> F32:
+def leaky(signal: F32, before: F32, rates: F32, averages: int) -> F32:
     """Leaky averages, then envelopes, of ``signal (B, T)``: (B, T+1, S), the first row being ``before (B, S)``."""
     B, T = signal.shape
-    S = alpha.shape[0]
+    S = rates.shape[0]
     out = np.empty((B, T + 1, S), np.float32)
     for b in prange(B):
         for j in range(S):
@@ -303,6 +322,5 @@ def leaky(signal: F32, before: F32, alpha: F32, averages: int) -> F32:
         for n in range(T):
             value = signal[b, n]
             for j in range(S):
-                heard = value if j < averages else abs(value)
-                out[b, n + 1, j] = out[b, n, j] + alpha[j] * (heard - out[b, n, j])
+                out[b, n + 1, j] = _moved(out[b, n, j], value if j < averages else abs(value), rates[j])
     return out

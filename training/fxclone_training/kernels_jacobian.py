@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from fxclone_training.kernels import _JIT, F32
+from fxclone_training.kernels import _JIT, ENVELOPES_LATE, F32, _moved_row, _rate
 
 
 @njit(parallel=True, **_JIT)
@@ -24,7 +24,7 @@ def free_run_rows(
     back: F32,  # (B, T, H): derivative of y by the sums of the units
     w_y: F32,  # (H, Y)
     skip_y: F32,  # (Y,)
-    alpha: F32,  # (S,)
+    rates: F32,  # (S, 2): while a slow value rises, and while it falls
     averages: int,
     y: F32,  # (B, T)
     stride: int,
@@ -32,7 +32,7 @@ def free_run_rows(
 ) -> None:
     """Write rows 0, ``stride``, 2 ``stride`` ... of the Jacobian, columns in the order of `gauss_newton.trained`."""
     B, T, H = h.shape
-    Y, S = skip_y.shape[0], alpha.shape[0]
+    Y, S = skip_y.shape[0], rates.shape[0]
     X, K = z.shape[2] - Y, Y - S
     P = rows.shape[2]
     at_y, at_bias, at_out, at_skip = H * X, H * (X + Y), H * (X + Y) + H, H * (X + Y) + 2 * H
@@ -64,17 +64,13 @@ def free_run_rows(
                 gain, track = gains[K + j], slow[j]
                 for p in range(P):
                     row[p] += gain * track[p]
-            for j in range(S):  # slow[n+1]: averages follow y[n], envelopes |y[n-1]|
-                track, rate = slow[j], alpha[j]
-                keep = np.float32(1) - rate
+            for j in range(S):  # what they are at n + 1
                 if j < averages:
-                    for p in range(P):
-                        track[p] = keep * track[p] + rate * row[p]
-                elif n > 0:
-                    earlier = past[(n - 1) % (K + 1)]
-                    signed = rate if y[b, n - 1] > 0 else -rate
-                    for p in range(P):
-                        track[p] = keep * track[p] + signed * earlier[p]
+                    _moved_row(slow[j], row, rates[j, 0], rates[j, 0])
+                elif n >= ENVELOPES_LATE:
+                    heard = y[b, n - ENVELOPES_LATE]
+                    rate = _rate(seen[X + K + j], abs(heard), rates[j])
+                    _moved_row(slow[j], past[(n - ENVELOPES_LATE) % (K + 1)], rate, rate if heard > 0 else -rate)
             if n % stride == 0:
                 kept = rows[b, n // stride]
                 for p in range(P):

@@ -1,8 +1,9 @@
 """Training of an ``ar`` model with memory at many time scales: a start near the answer, then second-order free runs.
 
 The model hears a few samples of x and y, and leaky averages of both from two samples to a tenth of a second (and, for
-what follows the level, of |x| and |y| up to more than a second). Averages a factor of two apart are hardly alike, where
-the samples of a long window are nearly copies of each other: so the least-squares problems below are well posed.
+what follows the level, of |x| and |y|, quick to rise and slow to fall). Averages a factor of two apart are hardly
+alike, where the samples of a long window are nearly copies of each other: so the least-squares problems below are well
+posed.
 
 1. Start. A plain gain is judged at once, so that there is something to keep however early the end. Then, behind a
    filter (`tail_drive.race` found one): units that hear what that filter lets through, at several drives. Else random
@@ -35,6 +36,7 @@ RECENT, TAPS = 3, 3
 """Inputs and past outputs that are heard as they are."""
 AVERAGES_S = (2 / 48_000, 0.09)
 ENVELOPES_S = (0.001, 1.3)
+"""Envelopes fall in this time, and rise sooner (`ar.ATTACK`)."""
 SIGMA = 0.1
 """Noise on the past, relative to the passage, of the start and of the steps one sample ahead."""
 SPREAD = (0.2, 3.0)
@@ -89,7 +91,7 @@ class Memory:
 
 PEDAL = {"nano": Memory(6, 8), "small": Memory(10, 12), "standard": Memory(16, 14), "large": Memory(24, 14)}
 DYNAMICS = {
-    "nano": Memory(6, 4, 5), "small": Memory(10, 6, 6), "standard": Memory(16, 8, 8), "large": Memory(24, 8, 10)
+    "nano": Memory(6, 4, 4), "small": Memory(10, 4, 6), "standard": Memory(16, 6, 6), "large": Memory(24, 6, 8)
 }  # fmt: skip
 """What follows the level needs envelopes."""
 

@@ -63,7 +63,7 @@ class Recording:
         # A window knows its whole past after some samples: only what remembers for long has to be led in.
         self.first = -(-pair.lead_samples // GRID) if config.slow else 0
         self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
-        late = np.concatenate([np.zeros(1, np.float32), pair.wet[0, :-1]])  # envelopes of y are a sample behind
+        late = np.concatenate([np.zeros(kernels.ENVELOPES_LATE, np.float32), pair.wet[0]])[: pair.samples]
         averages = len(config.averages)
         self.slow_x = _grid(pair.dry[0], config).to(device)
         self.slow_y = _grid(pair.wet[0], config).to(device)
