@@ -20,7 +20,8 @@ from fxclone.effects import effect
 from fxclone.metrics import esr_db
 from fxclone.pairs import Pair
 from fxclone.signals import training_sound
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.certificate import small_gain
 from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.trainer import use_threads

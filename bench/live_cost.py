@@ -24,7 +24,8 @@ from fxclone.signals import training_sound
 from fxclone_export.graph import StreamingGraph
 from fxclone_export.write import write_clone
 from fxclone_training import memory_stages, recurrent, wavenet
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.family import Model
 from fxclone_training.recurrent import RecurrentConfig
 from fxclone_training.trainer import use_threads

@@ -30,7 +30,7 @@ from fxclone.metrics import compare
 from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import Take
 from fxclone_training import ar_stages, memory_stages, pyramid_stages
-from fxclone_training.ar import ArConfig
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.finish import finish_best
 from fxclone_training.recipe import Recipe
 from fxclone_training.session import Moment, Session

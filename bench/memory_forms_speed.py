@@ -15,7 +15,8 @@ import torch
 from fxclone.pairs import Pair
 from fxclone.paths import atomic_output
 from fxclone_training import memory_stages, pyramid_stages
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import FreeRun
 from fxclone_training.online_newton import OnlineNewton
 from fxclone_training.segments import Recording

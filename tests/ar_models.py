@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from fxclone.audio import valid_audio
-from fxclone_training.ar import Ar, ArConfig, ArState
+from fxclone_training.ar import Ar, ArState
+from fxclone_training.ar_config import ArConfig
 
 # One thread: these tests run many tiny blocks, and threads that meet at each of them are slower, on a busy machine far.
 torch.set_num_threads(1)

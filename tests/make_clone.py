@@ -11,7 +11,8 @@ from fxclone.audio import Audio
 from fxclone.clone_meta import CloneMeta, SelfTest
 from fxclone.signals import training_sound
 from fxclone_export.write import write_clone
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.ar_export import export_ar
 
 

@@ -13,7 +13,8 @@ from fxclone.metrics import compare
 from fxclone.pairs import effect_pair, training_and_validation
 from fxclone.presets import load_preset, preset_names
 from fxclone_export.battery import check_stream, require
-from fxclone_training.ar import FASTEST_ATTACK, Ar, ArConfig, ArState
+from fxclone_training.ar import Ar, ArState
+from fxclone_training.ar_config import FASTEST_ATTACK, ArConfig
 from fxclone_training.recipe import Recipe
 from fxclone_training.trainer import train
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from ar_models import noise, one_pole, random_model
 
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.certificate import MET, certify, small_gain, tail_samples
 
 RATE = 48_000

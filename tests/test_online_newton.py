@@ -8,7 +8,8 @@ from ar_problems import streams_of
 
 from fxclone.pairs import Pair
 from fxclone_training import online_newton
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import FreeRun, GaussNewton
 from fxclone_training.online_newton import OnlineNewton
 from fxclone_training.segments import Recording

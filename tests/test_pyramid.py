@@ -12,7 +12,8 @@ from fxclone.errors import UsageError
 from fxclone_export.battery import check_stream, require, run_in_chunks
 from fxclone_export.verify import fresh_streams
 from fxclone_export.write import attach, write_clone
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.ar_export import LONGEST_FOLDED, export_ar, folded
 from fxclone_training.certificate import is_sturdy, small_gain
 from fxclone_training.gauss_newton import FreeRun, OneStep, trained

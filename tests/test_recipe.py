@@ -6,7 +6,8 @@ import torch
 from ar_models import noise, random_model
 
 from fxclone.pairs import Pair
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import FreeRun, GaussNewton
 from fxclone_training.grow import linear_start, widen, window_sizes
 from fxclone_training.segments import GRID, Recording, SegmentSource

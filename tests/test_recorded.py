@@ -18,7 +18,7 @@ from fxclone.recorded import Treatment, read_recording
 from fxclone.signals import training_sound
 from fxclone.takes import Take
 from fxclone.windows import plan_windows
-from fxclone_training.ar import ArConfig
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.recipe import Recipe
 from fxclone_training.segments import Recording
 from fxclone_training.session import Session

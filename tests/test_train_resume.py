@@ -8,7 +8,8 @@ import torch
 from train_runs import CommandLine, log_of, one_object, refused, train_passthrough, weights_in
 
 from fxclone.clone import load_clone
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.memory_stages import DYNAMICS
 from fxclone_training.recurrent import Recurrent, RecurrentConfig
 from fxclone_training.runs import RunFolder

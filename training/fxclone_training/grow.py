@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import (
     FREE_RUN_BLOCK,
     FreeRun,

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.descent import cosine, follow
 from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, design, last_layer
 from fxclone_training.online_newton import OnlineNewton
@@ -36,7 +37,7 @@ RECENT, TAPS = 3, 3
 """Inputs and past outputs that are heard as they are."""
 AVERAGES_S = (2 / 48_000, 0.09)
 ENVELOPES_S = (0.001, 1.3)
-"""Envelopes fall in this time, and rise sooner (`ar.ATTACK`)."""
+"""Envelopes fall in this time, and rise sooner (`ar_config.ATTACK`)."""
 SIGMA = 0.1
 """Noise on the past, relative to the passage, of the start and of the steps one sample ahead."""
 SPREAD = (0.2, 3.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fxclone_training import memory_stages
-from fxclone_training.ar import ArConfig
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.grow import linear_start
 from fxclone_training.memory_stages import SIGMA
 from fxclone_training.pyramid import dyadic

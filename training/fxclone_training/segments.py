@@ -11,7 +11,8 @@ from torch import Tensor
 from fxclone.errors import UsageError
 from fxclone.pairs import Pair
 from fxclone_training import kernels
-from fxclone_training.ar import Ar, ArConfig, ArState
+from fxclone_training.ar import Ar, ArState
+from fxclone_training.ar_config import ArConfig
 
 QUIET = 1e-5
 """Passages more than 50 dB under the mean power do not weigh more than those at -50 dB."""

@@ -27,7 +27,8 @@ from scipy import fft
 from fxclone.audio import TINY_POWER, Audio, power_to_db
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.pairs import Pair
-from fxclone_training.ar import Ar, ArConfig
+from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import GaussNewton, OneStep
 from fxclone_training.grow import linear_start, widen
 from fxclone_training.segments import Recording, SegmentSource
