@@ -55,11 +55,11 @@ class Window:
         return ArConfig(m=self.m, width=self.width, activation=activation)
 
 
-def _set(module: ModuleType, name: str, value: object) -> None:
-    """Change a setting of a module, in the process of one run."""
-    if not hasattr(module, name):
-        raise SystemExit(f"{module.__name__} has no {name}; this bench has to follow it")
-    setattr(module, name, value)
+def _set(owner: ModuleType | type, name: str, value: object) -> None:
+    """Change a setting of a module or class, in the process of one run."""
+    if not hasattr(owner, name):
+        raise SystemExit(f"{owner.__name__} has no {name}; this bench has to follow it")
+    setattr(owner, name, value)
 
 
 def _window() -> None:
@@ -93,6 +93,15 @@ def _from_nothing() -> None:
 
 def _fresh(seconds: float) -> None:
     _set(memory_stages, "FRESH_EVERY_S", seconds)
+
+
+def _attack(share: float) -> None:
+    usual = memory_stages.Memory.config
+
+    def config(self: memory_stages.Memory, sample_rate: int, activation: str) -> ArConfig:
+        return replace(usual(self, sample_rate, activation), attack=share)
+
+    _set(memory_stages.Memory, "config", config)
 
 
 def _fewer(averages: int) -> None:
@@ -132,6 +141,13 @@ BEGUN = {
     "fresh-1": Form("begun anew every second", LONG, lambda: _fresh(1.0)),
 }
 """How often a recording begins anew from silence, for what follows the level; elsewhere it changes nothing."""
+ATTACKS = {
+    f"attack-{share:g}": Form(
+        f"{share:g} of the release" if share < 1 else "as slow as the release", LONG, partial(_attack, share)
+    )
+    for share in (1.0, 0.3, 0.1, 0.01)
+}
+"""How soon envelopes rise."""
 CHEAP = {
     f"{activation}-{averages}": Form(
         f"16 units of {activation}, {averages} averages", LONG | {"activation": activation}, partial(_fewer, averages)
@@ -141,11 +157,11 @@ CHEAP = {
 }
 TRIED_ON = (
     dict.fromkeys(WORTH.keys() - FORMS, ("ts9", "la2a"))
-    | dict.fromkeys(BEGUN, ("la2a",))
+    | dict.fromkeys(BEGUN | ATTACKS, ("la2a",))
     | dict.fromkeys(CHEAP, ("ts9",))
 )
 """What does not concern every pair."""
-ALL = FORMS | WORTH | BEGUN | CHEAP
+ALL = FORMS | WORTH | ATTACKS | BEGUN | CHEAP
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from statistics import median
 
 import _common as common  # first: it sets thread counts
 from contest_pairs import DEVICES
-from memory_forms import BEGUN, CHEAP, FORMS, WORTH, Form, Result
+from memory_forms import ATTACKS, BEGUN, CHEAP, FORMS, WORTH, Form, Result
+
+from fxclone_training.ar_config import ATTACK
 
 PICTURE = "bench_memory_forms.png"
 COLOURS = {
@@ -55,6 +57,13 @@ a test recording that no training saw, free-running, in one run. ESR in dB, lowe
 Leaky averages, once without each of the stages that come before the free run or go with it.
 
 {_worth([one for one in found if one.form in WORTH])}
+
+## How soon envelopes rise
+
+Each falls with a time constant of its own; it rises in a share of that. What follows the level turns down sooner than
+up, and its recovery depends on how long and how far it was turned down.
+
+{_table(ATTACKS, found, f"in {ATTACK:g} of the release, as it is")}
 
 ## Begun anew from silence
 
