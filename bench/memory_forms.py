@@ -145,7 +145,7 @@ ATTACKS = {
     f"attack-{share:g}": Form(
         f"{share:g} of the release" if share < 1 else "as slow as the release", LONG, partial(_attack, share)
     )
-    for share in (1.0, 0.3, 0.1, 0.01)
+    for share in (1.0, 0.3, 0.03, 0.01)
 }
 """How soon envelopes rise."""
 CHEAP = {

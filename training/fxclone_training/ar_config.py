@@ -12,7 +12,7 @@ from fxclone_training import kernels
 
 LONGEST_WINDOW = 4_096
 """Samples that taps and blocks may reach back."""
-ATTACK = 0.03
+ATTACK = 0.1
 """Envelopes rise in this share of the time in which they fall: what follows the level turns down sooner than up."""
 FASTEST_ATTACK = 2.0
 """In samples."""

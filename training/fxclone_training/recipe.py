@@ -70,10 +70,10 @@ class Recipe:
     past_outputs : int or None
         Past outputs seen; None for m - 1.
     layers, width, activation, skip
-        Shape of an ``ar`` model, see `fxclone_training.ar.ArConfig`; width None goes by the size.
+        Shape of an ``ar`` model, see `fxclone_training.ar_config.ArConfig`; width None goes by the size.
         ``activation="auto"`` tries tanh and ReLU.
     averages, envelopes : int
-        How many leaky averages of x and y, and of |x| and |y|, windows of 16 and more have.
+        How many leaky averages of x and y, and envelopes of |x| and |y|, windows of 16 and more have.
     optimiser : str
         Of the teacher-forced stage: ``gauss-newton`` (Levenberg-Marquardt; small models only), ``adam`` (any size), or
         ``auto``.
