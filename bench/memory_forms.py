@@ -143,7 +143,7 @@ BEGUN = {
 """How often a recording begins anew from silence, for what follows the level; elsewhere it changes nothing."""
 ATTACKS = {
     f"attack-{share:g}": Form(
-        f"{share:g} of the release" if share < 1 else "as slow as the release", LONG, partial(_attack, share)
+        f"in {share:g} of the release" if share < 1 else "no sooner than they fall", LONG, partial(_attack, share)
     )
     for share in (1.0, 0.3, 0.03, 0.01)
 }

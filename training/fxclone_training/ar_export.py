@@ -168,43 +168,40 @@ def _recursion(model: Ar, *, sizes: bool = False) -> _Recursion:
     read = np.zeros(N)
     read[:H], read[linear] = w["out"], 1
 
-    past = np.zeros((P, N))  # what is seen at n: y[n-1] and so on, then slow values, out of z[n-1]
-    past[0] = read
-    past[np.arange(1, K), linear + np.arange(1, K)] = 1
-    heard = np.zeros((P, 2))  # x[n] in it
-    for side in (0, 1):
-        at = K + side * slow + np.arange(slow)
-        past[at, places[side]] = 1
-        past[at[uneven], rises[side]] = 1
-        past[at[:J], places[side][:J]] -= rate[:J]
-    past[K : K + J] += rate[:J, None] * read
-    heard[K + slow : K + slow + J, 0] = rate[:J]
+    # Rows over z[n-1], x[n], |x[n]|: first what the model sees at n of its past, y[n-1] to y[n-K], then slow values.
+    seen = np.zeros((P, N + 2))
+    seen[0, :N] = read
+    seen[np.arange(1, K), linear + np.arange(1, K)] = 1
+    slow_values = [slice(K, K + slow), slice(K + slow, P)]
+    for side, values in enumerate(slow_values):
+        seen[values, places[side]] = np.eye(slow)
+        seen[values.start + uneven, rises[side]] = 1
+        seen[values.start + np.arange(J), places[side][:J]] -= rate[:J]  # averages hear the newest sample
+    seen[K : K + J, :N] += rate[:J, None] * read
+    seen[K + slow : K + slow + J, N] = rate[:J]
 
-    R, W = np.zeros((N, N)), np.zeros((N, 2))  # of x[n] and |x[n]|
-    weights = np.concatenate([w["w_y"], w["w_x"][:, m:]], axis=1)
-    skip = np.concatenate([w["skip_y"], w["skip_x"][m:]])
-    R[:H], W[:H] = weights @ past, weights @ heard
-    R[H:linear] = past[:1]  # before it bends
-    R[linear], W[linear] = skip @ past, skip @ heard
-    R[linear + 1 : first] = past[: K - 1]
-    for side in (0, 1):
-        seen = past[K + side * slow : K + (side + 1) * slow]
-        R[places[side]], W[places[side]] = seen, heard[K + side * slow : K + (side + 1) * slow]
-        size = np.zeros((1, N + 2))  # of what an envelope hears
-        if E:
-            size[0, H if side == 0 else -1] = 1
-        towards = size - np.concatenate([seen, np.zeros((slow, 2))], axis=1)
-        envelopes = places[side][J:]
-        R[envelopes] += rate[J:, None] * towards[J:, :N]
-        W[envelopes] += rate[J:, None] * towards[J:, N:]
-        R[rises[side]] = step[uneven, None] * towards[uneven, :N]
-        W[rises[side]] = step[uneven, None] * towards[uneven, N:]
-    columns = [place for place, of in enumerate((c.averages, c.envelopes)) if of]
-    W = np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], W[:, columns]], axis=1)
-    late = slice(first + 2 * slow, N)
-    positive = [*places[0][J:], *places[1][J:], *range(late.start, N)]
+    z = np.zeros((N, N + 2))  # before it bends
+    z[:H] = np.concatenate([w["w_y"], w["w_x"][:, m:]], axis=1) @ seen
+    z[H:linear] = seen[0]
+    z[linear] = np.concatenate([w["skip_y"], w["skip_x"][m:]]) @ seen
+    z[linear + 1 : first] = seen[: K - 1]
+    for side, values in enumerate(slow_values):
+        e = seen[values]
+        towards = np.eye(1, N + 2, (H, N + 1)[side]) - e
+        z[places[side]] = e
+        z[places[side][J:]] += rate[J:, None] * towards[J:]
+        z[rises[side]] = step[uneven, None] * towards[uneven]
+    of_x = [N + place for place, of in enumerate((c.averages, c.envelopes)) if of]
     return _Recursion(
-        R, W, read, linear, slice(H, linear), slice(first, late.start), late, np.tile(step[uneven], 2), positive
+        R=z[:, :N],
+        W=np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], z[:, of_x]], axis=1),
+        read=read,
+        linear=linear,
+        magnitudes=slice(H, linear),
+        slow=slice(first, first + 2 * slow),
+        rises=slice(first + 2 * slow, N),
+        steps=np.tile(step[uneven], 2),
+        positive=[*places[0][J:], *places[1][J:], *rises[0], *rises[1]],
     )
 
 
