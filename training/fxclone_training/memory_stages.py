@@ -92,7 +92,7 @@ class Memory:
 
 PEDAL = {"nano": Memory(6, 8), "small": Memory(10, 12), "standard": Memory(16, 14), "large": Memory(24, 14)}
 DYNAMICS = {
-    "nano": Memory(6, 4, 4), "small": Memory(10, 4, 6), "standard": Memory(16, 6, 6), "large": Memory(24, 6, 8)
+    "nano": Memory(6, 4, 5), "small": Memory(10, 4, 6), "standard": Memory(16, 6, 6), "large": Memory(24, 6, 8)
 }  # fmt: skip
 """What follows the level needs envelopes."""
 
