@@ -37,9 +37,13 @@ def pedal(dry):
 
 
 def compressor(dry):
-    """The louder it has been for 30 ms, the softer."""
-    keep = math.exp(-1 / (0.03 * RATE))
-    return (dry / (1 + 4 * signal.lfilter([1 - keep], [1, -keep], np.abs(dry)))).astype(np.float32)
+    """The louder it has been, the softer: it hears that within 5 ms, and forgets it in 100 ms."""
+    attack, release = (1 - math.exp(-1 / (seconds * RATE)) for seconds in (0.005, 0.1))
+    level, levels = 0.0, []
+    for size in np.abs(dry[0]).tolist():
+        level += (attack if size > level else release) * (size - level)
+        levels.append(level)
+    return (dry / (1 + 4 * np.array(levels))).astype(np.float32)
 
 
 def pair_of(make, seconds, seed):
@@ -100,8 +104,8 @@ def test_a_window_does_not_follow_a_pedal(pedal_session):
 
 
 def test_a_compressor(compressor_session):
-    assert compressor_session.best_esr_db < -20
-    assert judged_on_fresh_sound(compressor_session, compressor).esr_db < -18
+    assert compressor_session.best_esr_db < -18  # -22 to -28 dB, by how sums are rounded; the best gain leaves -12.8
+    assert judged_on_fresh_sound(compressor_session, compressor).esr_db < -16
 
 
 def test_what_is_kept_is_the_best_that_was_judged(pedal_session):
