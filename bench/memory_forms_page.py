@@ -75,7 +75,7 @@ trained from the true past takes long to find the level. So what follows the lev
 
 ## What cheaper memories lose
 
-{_table(CHEAP, found)}
+{_table(CHEAP, found, "16 units of tanh, 14 averages, as it is")}
 
 ## How
 

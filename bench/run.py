@@ -28,8 +28,8 @@ def main() -> int:
             worst = max(worst, subprocess.run([sys.executable, str(HERE / name), *words], check=False).returncode)
     print(
         "\nmore: feedback_noise.py (some ten minutes), references.py (hours), tail.py, pairs.py, plugins.py, "
-        "capture.py, contest.py (hours), memory_forms.py (hours), alignment.py, monitor.py,\n"
-        "live_engine.py (22 minutes); --write keeps a page in docs/"
+        "capture.py, contest.py (hours), memory_forms.py (hours), wavenet_steps.py (an hour), alignment.py,\n"
+        "monitor.py, live_engine.py (22 minutes); --write keeps a page in docs/"
     )
     return worst
 
