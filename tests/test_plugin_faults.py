@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -18,6 +19,12 @@ from plugins import ABORTS, HANGS, READS_NOWHERE, children, needs_zam, temporary
 from fxclone.cli import run
 from fxclone.effects import effect
 from fxclone.errors import EffectError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def plugins_of_other_tests_are_gone():
+    """Plugins that were played in this process say something when they are deleted, whenever that is."""
+    gc.collect()
 
 
 @pytest.fixture
