@@ -29,11 +29,11 @@ from fxclone.evaluate import run_free
 from fxclone.metrics import compare
 from fxclone.recorded import Treatment, read_recording
 from fxclone.takes import Take
-from fxclone_training import ar_stages, memory_stages, pyramid_stages
+from fxclone_training import ar_stages, memory_stages, memory_start, pyramid_stages
 from fxclone_training.ar_config import ArConfig
 from fxclone_training.finish import finish_best
 from fxclone_training.recipe import Recipe
-from fxclone_training.session import Moment, Session
+from fxclone_training.session import Moment
 from fxclone_training.trainer import train, use_threads
 
 DOCUMENT = "bench_memory_forms.md"
@@ -80,15 +80,19 @@ def _without_race() -> None:
 def _from_nothing() -> None:
     """A plain gain and random units: no race, no least squares, no steps one sample ahead."""
 
-    def started(session: Session, config: ArConfig, source: Any, start: Any) -> Any:
-        model = memory_stages.Ar(config, generator=session.generator)
+    def started(pair: Any, config: ArConfig, source: Any, start: Any) -> Any:
+        model = memory_stages.Ar(config, generator=source.generator)
         x, y = source.recording.x, source.recording.y
         model.skip_x.data[0] = (x @ y) / x.square().sum().clamp(min=1e-20)
         return model
 
-    _set(memory_stages, "_started", started)
-    _set(memory_stages, "fit_last", lambda model, source: None)
+    _set(memory_stages, "started", started)
+    _set(memory_stages, "fit_last", lambda model, source, sigma: None)
     _set(memory_stages, "ONE_STEPS", 0)
+
+
+def _single_units() -> None:
+    _set(memory_start, "_pairs", lambda pair, model, generator: (model.w_x, model.b_in))
 
 
 def _fresh(seconds: float) -> None:
@@ -132,6 +136,8 @@ WORTH = {
     "no-noise": Form("no noise on the free run", LONG, lambda: _set(memory_stages, "NOISE", 0.0)),
     "no-one-step": Form("no steps one sample ahead", LONG, lambda: _set(memory_stages, "ONE_STEPS", 0)),
     "no-race": Form("no race: random units", LONG, _without_race),
+    "single": Form("units one by one, not in pairs", LONG, _single_units),
+    "no-trust": Form("no price for what a step moves", LONG, lambda: _set(memory_stages, "TRUST", 0.0)),
     "nothing": Form("none of the start: random units, a plain gain", LONG, _from_nothing),
 }
 BEGUN = {
@@ -158,8 +164,8 @@ CHEAP = {
 }
 TRIED_ON = (
     dict.fromkeys(WORTH.keys() - FORMS, ("ts9", "la2a"))
-    | dict.fromkeys(BEGUN | ATTACKS, ("la2a",))
-    | dict.fromkeys(CHEAP, ("ts9",))
+    | dict.fromkeys(["single", "no-trust", *BEGUN, *ATTACKS], ("la2a",))
+    | dict.fromkeys(["no-race", *CHEAP], ("ts9",))
 )
 """What does not concern every pair."""
 ALL = FORMS | WORTH | ATTACKS | BEGUN | CHEAP

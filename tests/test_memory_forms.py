@@ -16,7 +16,7 @@ import memory_forms_page  # noqa: E402
 os.environ.clear()  # a bench sets thread counts, which are no business of other tests
 os.environ.update(BEFORE)
 
-from fxclone_training import ar_stages, memory_stages, pyramid_stages  # noqa: E402
+from fxclone_training import ar_stages, memory_stages, memory_start, pyramid_stages  # noqa: E402
 
 RESULT = memory_forms.Result(
     pair="ts9",
@@ -42,7 +42,8 @@ RESULT = memory_forms.Result(
 def settings_as_they_were(monkeypatch):
     """Whatever a form changes is put back."""
     for module, names in (
-        (memory_stages, ("PEDAL", "DYNAMICS", "NOISE", "ONE_STEPS", "_started", "fit_last")),
+        (memory_stages, ("PEDAL", "DYNAMICS", "NOISE", "ONE_STEPS", "TRUST", "started", "fit_last")),
+        (memory_start, ("_pairs",)),
         (pyramid_stages, ("SIZES",)),
         (ar_stages, ("choose",)),
     ):

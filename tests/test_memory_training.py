@@ -110,15 +110,23 @@ def test_a_window_does_not_follow_a_pedal(pedal_session):
 
 
 def test_a_compressor(compressor_session):
-    assert compressor_session.best_esr_db < -20
-    assert judged_on_fresh_sound(compressor_session, compressor).esr_db < -18
+    assert compressor_session.best_esr_db < -24
+    assert judged_on_fresh_sound(compressor_session, compressor).esr_db < -22
+
+
+def test_another_start_finds_it_too():
+    """From this one the steps one sample ahead lead to a model that howls on what it learns from."""
+    session = session_on(compressor, seconds=16, max_steps=130, seed=1)
+    trained(session, DYNAMICS["nano"].config(RATE, "tanh"), None)
+    assert session.best_esr_db < -24
+    assert judged_on_fresh_sound(session, compressor).esr_db < -22
 
 
 def test_a_compressor_that_turns_down_sooner_than_up():
-    session = session_on(quick_compressor, seconds=16, max_steps=200)
+    session = session_on(quick_compressor, seconds=16, max_steps=130)
     trained(session, DYNAMICS["nano"].config(RATE, "tanh"), None)
-    assert session.best_esr_db < -20
-    assert judged_on_fresh_sound(session, quick_compressor).esr_db < -18
+    assert session.best_esr_db < -24
+    assert judged_on_fresh_sound(session, quick_compressor).esr_db < -22
 
 
 def test_what_is_kept_is_the_best_that_was_judged(pedal_session):
@@ -218,6 +226,18 @@ def test_a_model_that_howls_is_brought_back(pedal_session):
     assert max(after) < UNUSABLE_DB
     assert min(after) < session.log[0].esr_db
     assert float(model.skip_y.detach()[0]) < 2
+
+
+def test_the_best_so_far_howls_as_well(pedal_session):
+    """Whatever it goes back to has feedback of 3: less and less of that is left, until it can learn again."""
+    session = session_on(pedal, max_steps=60)
+    model = pedal_session.kept[-1][1].copy()
+    with torch.no_grad():
+        model.skip_y[0] = 3.0
+    session.kept = [(-60.0, model.copy())]
+    trained(session, model.config, model)
+    assert float(model.skip_y.detach()[0]) < 2
+    assert min(moment.esr_db for moment in session.log if moment.step > 40) < -8
 
 
 def test_weights_that_are_no_numbers_are_brought_back(pedal_session):

@@ -180,6 +180,12 @@ class Ar(nn.Module):
             h = self.activate(h @ self.hidden[layer] + self.b_hidden[layer])
         return (v + h @ self.out)[:, None]
 
+    @torch.no_grad()
+    def turn_feedback_down(self, share: float) -> None:
+        """Hear its own past outputs only to this share; at 0 nothing can howl."""
+        self.w_y.mul_(share)
+        self.skip_y.mul_(share)
+
     @property
     def history_samples(self) -> int:
         """Lead-in that `teacher_forced` needs."""

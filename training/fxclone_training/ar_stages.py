@@ -95,7 +95,8 @@ def _with_long_memory(session: Session, like: Choice) -> str:
     tiers = memory_stages.PEDAL if like.kind.startswith("pedal") else memory_stages.DYNAMICS
     memory = tiers[size]
     memory = replace(memory, width=recipe.width or memory.width)
-    return memory_stages.train(session, memory.config(rate, activation), like.driven)
+    start = None if like.kind == "dynamics" else like.driven  # a filter and a drive say nothing of a gain
+    return memory_stages.train(session, memory.config(rate, activation), start)
 
 
 def uses_gauss_newton(recipe: Recipe) -> bool:

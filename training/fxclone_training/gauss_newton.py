@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import linalg
 from torch import Tensor
@@ -32,6 +33,7 @@ from fxclone_training.kernels_jacobian import free_run_rows
 from fxclone_training.pyramid import fold
 from fxclone_training.segments import Segments, SegmentSource
 from fxclone_training.streams import Streams
+from fxclone_training.trust import price, second_moment
 
 MAX_PARAMETERS = 2600
 """Above this a step takes seconds (its cost grows with the square), and Adam is the better choice."""
@@ -58,6 +60,8 @@ class Problem(Protocol):
     """A drawn least-squares problem around the model's present weights."""
 
     rows: int
+    moment: npt.NDArray[np.float64]
+    """Of what the units hear (`trust.second_moment`); known when `parts` has run through."""
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Weighted error (rows,) and Jacobian (rows, weights), part by part."""
@@ -77,6 +81,7 @@ class OneStep:
         segments = source.draw(row_count(model) // ONE_STEP_SEGMENT, ONE_STEP_SEGMENT, model.history_samples, sigma)
         self.z, self.target, self.weight = design(model, segments)
         self.rows = len(self.z)
+        self.moment = second_moment(self.z)
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Problem`."""
@@ -119,17 +124,21 @@ class FreeRun:
         )
         self.noise = sigma * torch.randn(y.shape, generator=streams.generator) if sigma else torch.zeros(y.shape)
         self.rows = y.shape[0] * len(range(0, y.shape[1], stride))
+        self.moment: npt.NDArray[np.float64] = np.zeros(())
         self.streams = streams
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Problem`."""
         samples = self.segments.target.shape[1]
         together = max(1, _CHUNK // samples)
+        self.moment = np.zeros(())  # anew
         for start in range(0, len(self.segments.x), together):
             segments, noise = self.segments.part(start, start + together), self.noise[start : start + together]
             own, _ = self._run(segments, noise)
             heard = torch.cat([segments.y_noisy[:, : self.model.history_samples], own + noise], 1)
             z, _, _ = design(self.model, replace(segments, y_noisy=heard))
+            share = len(own) / len(self.segments.x)
+            self.moment = self.moment + share * second_moment(z[:: self.stride])
             jacobian = self._jacobian(z, own + noise)
             kept = slice(None, None, self.stride)
             error = (own - segments.target)[:, kept] * segments.weight
@@ -173,10 +182,18 @@ class FreeRun:
 
 
 class GaussNewton:
-    """Damped Gauss-Newton steps; keeps the damping from one to the next."""
+    """Damped Gauss-Newton steps; keeps the damping from one to the next.
 
-    def __init__(self, model: Ar) -> None:
-        self.model = model
+    Parameters
+    ----------
+    model : Ar
+        Changed in place.
+    trust : float
+        To move every unit's sum by 1 (`trust.price`) costs so many times the error. 0 for free.
+    """
+
+    def __init__(self, model: Ar, *, trust: float = 0.0) -> None:
+        self.model, self.trust = model, trust
         self.damping = 1e-3
 
     @torch.no_grad()
@@ -192,9 +209,11 @@ class GaussNewton:
         if not (np.isfinite(before) and np.isfinite(normal).all()):
             return Step(np.inf, np.inf, False)
         diagonal = np.diag(normal).copy()
+        dear = price(self.model, problem.moment, self.trust * before)
         held = [parameter.clone() for parameter in parameters]
         for _ in range(6):
             lifted = normal + np.diag(self.damping * diagonal + _RIDGE * problem.rows)
+            lifted[: len(dear), : len(dear)] += dear
             try:
                 move = linalg.cho_solve(linalg.cho_factor(lifted, overwrite_a=True, check_finite=False), slope)
             except (linalg.LinAlgError, ValueError):

@@ -5,9 +5,9 @@ what follows the level, of |x| and |y|, quick to rise and slow to fall). Average
 alike, where the samples of a long window are nearly copies of each other: so the least-squares problems below are well
 posed.
 
-1. Start. A plain gain is judged at once, so that there is something to keep however early the end. Then, behind a
-   filter (`tail_drive.race` found one): units that hear what that filter lets through, at several drives. Else random
-   units. The linear rest by least squares.
+1. Start (`memory_start`). A plain gain is judged at once, so that there is something to keep however early the end.
+   Then units that hear the right thing: behind the filter that won a race, or the level. The linear rest by least
+   squares.
 2. Some steps one sample ahead, with noise on the past: the model learns to hear itself.
 3. Free-running to the end: `online_newton` on the model's own outputs, the state carried along streams; steps get
    shorter. The running average of the weights is judged beside the weights, and mostly better.
@@ -20,18 +20,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn.functional import pad
 
 from fxclone_training.ar import Ar
 from fxclone_training.ar_config import ArConfig
 from fxclone_training.descent import cosine, follow
-from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep, design, last_layer
+from fxclone_training.gauss_newton import FreeRun, GaussNewton, OneStep
+from fxclone_training.memory_start import fit_last, started
 from fxclone_training.online_newton import OnlineNewton
 from fxclone_training.segments import Recording, SegmentSource
 from fxclone_training.session import Session
 from fxclone_training.streams import Streams
-from fxclone_training.tail_drive import Start, highpass
+from fxclone_training.tail_drive import Start
 
 RECENT, TAPS = 3, 3
 """Inputs and past outputs that are heard as they are."""
@@ -40,11 +39,11 @@ ENVELOPES_S = (0.001, 1.3)
 """Envelopes fall in this time, and rise sooner (`ar_config.ATTACK`)."""
 SIGMA = 0.1
 """Noise on the past, relative to the passage, of the start and of the steps one sample ahead."""
-SPREAD = (0.2, 3.0)
-"""Drives of the first units, around the one that won the race."""
-START_PASSAGES, START_SAMPLES, START_S = 128, 512, 10
-START_RIDGE = 1e-5
 ONE_STEPS = 6
+TRUST = 10.0
+"""Where the level counts nobody knows what units should hear, and the first steps on random ones made switches of half
+of them: a step has a price for what it moves (`trust`). Units behind a known filter start near the answer, and the
+price only holds them back."""
 STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
 FRESH_EVERY_S = 4.0
 """A recording of what follows the level is begun anew so often, from silence: recordings begin in the middle of a song,
@@ -58,8 +57,9 @@ AVERAGED_STEPS = 20
 LOOK_SHARE = 0.06
 """Looks at the model may take this share of the time. A budget in steps has one every `LOOK_STEPS`: repeatable."""
 LOOK_STEPS = 10
-HOWLS = 2
-"""So many blocks in a row that say nothing, and the best model so far is gone back to."""
+HOWLS_APART, QUIETER = 10, 0.8
+"""Two howls within so many steps, and the best model so far is gone back to; with so much of its feedback where that
+one howls as well: without feedback nothing can."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def train(
     config: ArConfig,
     start: Start | Ar | None,
     *,
-    fit: Callable[[Ar, SegmentSource], object] | None = None,
+    fit: Callable[[Ar, SegmentSource, float], object] | None = None,
 ) -> str:
     """Run the stages until the budget is spent.
 
@@ -114,26 +114,28 @@ def train(
     start : Start, Ar or None
         The filter and drive that won a race; a model to go on from; or nothing known.
     fit : callable or None
-        Sets at the start what the output is linear in; None for `fit_last`.
+        Sets at the start what the output is linear in; None for `memory_start.fit_last`.
     """
+    trust = 0.0 if isinstance(start, Start) or not config.envelopes else TRUST
     recording = Recording(session.training, config)
     source = SegmentSource(recording, relative_weight=True, relative_noise=True, generator=session.generator)
     if isinstance(start, Ar):
         model = start
     else:
         session.stage = "start"
-        model = _started(session, config, source, start)
-        (fit or fit_last)(model, source)
-        session.at_work, steps = model, GaussNewton(model)
+        model = started(session.training, config, source, start)
+        session.judge(model, loss_db=math.nan, sigma=SIGMA)
+        (fit or fit_last)(model, source, SIGMA)
+        session.at_work, steps = model, GaussNewton(model, trust=trust)
         for _ in range(ONE_STEPS):
             session.spend()
             steps.step(OneStep(model, source, SIGMA))
         session.judge(model, loss_db=math.nan, sigma=SIGMA)
-    _run_freely(session, recording, model)
+    _run_freely(session, recording, model, trust)
     return "nothing improves any more"
 
 
-def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
+def _run_freely(session: Session, recording: Recording, model: Ar, trust: float) -> None:
     session.stage = "free-running"
     anywhere = bool(model.config.envelopes) and session.training.lead_samples > 0
     streams = Streams(
@@ -147,9 +149,10 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         from_silence=anywhere,
     )
     power = float(recording.mean_y)
-    newton, average = OnlineNewton(model, power=power), model.copy()
+    newton, average = OnlineNewton(model, power=power, trust=trust), model.copy()
+    howled, gone_back_to, feedback = -math.inf, None, 1.0
     session.at_work = average
-    began, looked, look_s, loss, howls = 0.0, session.seconds, 0.0, math.nan, 0
+    began, looked, look_s, loss = 0.0, session.seconds, 0.0, math.nan
     by_steps = session.recipe.max_steps is not None
     for step in range(1, 1_000_000):
         session.spend()
@@ -158,13 +161,17 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
         sigma = NOISE * math.sqrt(loss if math.isfinite(loss) else FIRST_LOSS * power)
         done = newton.step(FreeRun(model, streams, stride=STRIDE, sigma=sigma), rate)
         if not math.isfinite(done.before):
-            howls += 1
-            if howls % HOWLS == 0:
-                best = _best_so_far(session, average)
-                model.load_state_dict(best.state_dict())
-                average.load_state_dict(best.state_dict())
+            if step - howled > HOWLS_APART:
+                howled = step
+                continue
+            best = _best_so_far(session, average)
+            feedback = feedback * QUIETER if best is gone_back_to else 1.0
+            gone_back_to, howled = best, -math.inf
+            for each in (model, average):
+                each.load_state_dict(best.state_dict())
+                each.turn_feedback_down(feedback)
+            newton = OnlineNewton(model, power=power, trust=trust)
             continue
-        howls = 0
         loss = done.before if math.isnan(loss) else loss + 0.1 * (done.before - loss)
         follow(average, model, 1 / min(AVERAGED_STEPS, step + 1))
         if step % LOOK_STEPS == 0 and (by_steps or look_s <= LOOK_SHARE * (session.seconds - looked)):
@@ -178,56 +185,6 @@ def _run_freely(session: Session, recording: Recording, model: Ar) -> None:
 def _best_so_far(session: Session, like: Ar) -> Ar:
     """The best that was judged of this shape; ``like`` itself if none was any good."""
     return next((kept for _, kept in session.kept if isinstance(kept, Ar) and kept.config == like.config), like)
-
-
-@torch.no_grad()
-def _started(session: Session, config: ArConfig, source: SegmentSource, start: Start | None) -> Ar:
-    """Units that hear the right thing but say nothing yet, beside a plain gain."""
-    model = Ar(config, generator=session.generator)
-    model.w_y.zero_()
-    if start is not None:
-        slopes, biases = _behind_a_filter(session, model, start)
-        model.w_x.copy_(slopes)
-        model.b_in.copy_(biases)
-    x, y = source.recording.x, source.recording.y
-    model.out.zero_()
-    model.skip_x[0] = (x @ y) / x.square().sum().clamp(min=1e-20)
-    session.judge(model, loss_db=math.nan, sigma=SIGMA)
-    return model
-
-
-@torch.no_grad()
-def fit_last(model: Ar, source: SegmentSource) -> None:
-    """Set all that the output is linear in by least squares one sample ahead, with a ridge."""
-    config = model.config
-    segments = source.draw(START_PASSAGES, START_SAMPLES, model.history_samples, SIGMA)
-    z, target, weight = design(model, segments)
-    rows = torch.cat([last_layer(model, z), z, torch.ones(len(z), 1)], 1) * weight[:, None]
-    normal = (rows.T @ rows).double()
-    normal += torch.diag(START_RIDGE * normal.diag() + 1e-9 * normal.diag().mean())
-    found = torch.linalg.solve(normal, (rows.T @ (target * weight)).double()).float()
-    out, skip_x, skip_y, bias = found.split([config.width, config.seen_x, config.seen_y, 1])
-    for parameter, value in ((model.out, out), (model.skip_x, skip_x), (model.skip_y, skip_y), (model.b_out, bias)):
-        parameter.copy_(value)
-
-
-def _behind_a_filter(session: Session, model: Ar, start: Start) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights and biases of units that hear a high-pass of the input, at drives around that of the race."""
-    pair, config = session.training, model.config
-    rate = pair.sample_rate
-    sound = np.ascontiguousarray(pair.dry[:, : min(pair.samples, START_S * rate)])
-    heard = torch.from_numpy(highpass(sound, start.cutoff_hz, rate)[0]).double()
-    x = torch.from_numpy(sound)
-    led = pad(x, (config.reach - 1, 0))
-    recent = led[0, config.reach - config.m :].unfold(0, config.m, 1).flip(-1)
-    further = model.further_input(led, model.slow_values(x, torch.zeros(1, config.slow)))
-    seen = torch.cat([recent, further[0]], 1).double()
-    normal = seen.T @ seen
-    normal += START_RIDGE * normal.diag().mean() * torch.eye(len(normal), dtype=torch.float64)
-    filters = torch.linalg.solve(normal, seen.T @ heard)
-    level = max(float(heard.square().mean().sqrt()), 1e-9)
-    drives = start.drive / level * torch.from_numpy(np.geomspace(*SPREAD, config.width))
-    return torch.outer(drives, filters).float(), 0.3 * torch.randn(config.width, generator=session.generator)
 
 
 def _spread(span_s: tuple[float, float], count: int, sample_rate: int) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import Problem, Step, assign, trained
+from fxclone_training.trust import price
 
 MEMORY = 0.95
 """Of the curvature, from one step to the next."""
@@ -30,8 +31,8 @@ RIDGE = 1e-9
 PRECISION = 1e-3
 """The error that weights may cause which are off by this share, each on its own, counts as error: with D the diagonal
 of J^T J, PRECISION^2 sum D w^2. So large terms that cancel, and feedback that adds up rounding, have a price."""
-HOWL = 100.0
-"""An error of so many times the power aimed at is no error any more."""
+HOWL = 4.0
+"""An error of so many times the power aimed at is no error any more: silence has one of 1."""
 TRIES = 5
 WORSE = 1.02
 """A step may make the error on its own sound worse by this factor: what it costs here, it may gain elsewhere."""
@@ -46,10 +47,12 @@ class OnlineNewton:
         Changed in place.
     power : float
         Mean power of the (weighted) sound that is aimed at: tells a howl, and a model that is about to.
+    trust : float
+        To move every unit's sum by 1 (`trust.price`) costs so many times the error. 0 for free.
     """
 
-    def __init__(self, model: Ar, *, power: float = np.inf) -> None:
-        self.model, self.power = model, power
+    def __init__(self, model: Ar, *, power: float = np.inf, trust: float = 0.0) -> None:
+        self.model, self.power, self.trust = model, power, trust
         size = sum(parameter.numel() for parameter in trained(model))
         self.curvature = np.zeros((size, size))
         self.damping = LEAST_DAMPING
@@ -87,9 +90,11 @@ class OnlineNewton:
         self.steps += 1
         diagonal = np.diag(self.curvature)
         pull = slope / problem.rows + PRECISION**2 * diagonal * weights
+        dear = price(self.model, problem.moment, self.trust * before / problem.rows)
         damping = self.damping
         for _ in range(TRIES):
             lifted = self.curvature + np.diag((damping + PRECISION**2) * diagonal + RIDGE * diagonal.mean())
+            lifted[: len(dear), : len(dear)] += dear
             factor = linalg.cho_factor(lifted, overwrite_a=True, check_finite=False)
             move = rate * linalg.cho_solve(factor, pull, check_finite=False)
             assign(parameters, held, move)

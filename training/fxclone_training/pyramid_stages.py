@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fxclone_training import memory_stages
 from fxclone_training.ar_config import ArConfig
 from fxclone_training.grow import linear_start
-from fxclone_training.memory_stages import SIGMA
 from fxclone_training.pyramid import dyadic
 from fxclone_training.session import Session
 from fxclone_training.tail_drive import Start
@@ -70,4 +69,4 @@ def train(session: Session, config: ArConfig, start: Start | None) -> str:
     start : Start or None
         The filter and drive that won a race, if one did.
     """
-    return memory_stages.train(session, config, start, fit=lambda model, source: linear_start(model, source, SIGMA))
+    return memory_stages.train(session, config, start, fit=linear_start)
