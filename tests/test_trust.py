@@ -89,8 +89,8 @@ def with_units(config, start, pair):
     return started(pair, config, source, start), source
 
 
-def a_pair(rng):
-    dry = (0.2 * rng.standard_normal((1, 30_000))).astype(np.float32)
+def a_pair(rng, samples=30_000):
+    dry = (0.2 * rng.standard_normal((1, samples))).astype(np.float32)
     return Pair(dry, (dry / (1 + np.abs(dry))).astype(np.float32), 16_000)
 
 
@@ -117,6 +117,25 @@ def test_without_envelopes_or_behind_a_filter_there_are_no_pairs(rng):
     filtered, _ = with_units(level, Start(700.0, 5.0, -10.0), pair)
     for model in (alone, filtered):
         assert len({round(float(value), 6) for value in model.w_x[:, 0].detach().abs()}) == 4
+
+
+@pytest.mark.parametrize("start", [None, Start(700.0, 5.0, -10.0)], ids=["pairs", "filter"])
+def test_a_recording_may_begin_with_silence(rng, start):
+    """Units hear the sound, wherever it is, at a size that moves them; behind a filter at up to 3 times its drive."""
+    pair = a_pair(rng, 200_000)
+    silence = np.zeros((1, 20 * pair.sample_rate), np.float32)
+    late = Pair(*(np.concatenate([silence, sound], 1) for sound in (pair.dry, pair.wet)), pair.sample_rate)
+    config = ArConfig(m=2, past_outputs=2, width=8, averages=(5.0, 100.0), envelopes=(40.0, 400.0))
+    model, source = with_units(config, start, late)
+    assert bool(torch.isfinite(model.w_x).all())
+    z = OneStep(
+        model,
+        SegmentSource(Recording(pair, config), relative_weight=True, relative_noise=True, generator=source.generator),
+        0.0,
+    ).z
+    moved = sums_of_units(model, z).std(0)
+    assert float(moved.min()) > 0.05
+    assert float(moved.max()) < (5 if start is None else 16)
 
 
 def test_least_squares_sets_what_the_output_is_linear_in(rng):

@@ -108,11 +108,15 @@ def _pairs(pair: Pair, model: Ar, generator: torch.Generator) -> tuple[Tensor, T
 
 
 def _sound(pair: Pair) -> np.ndarray:
-    return np.ascontiguousarray(pair.dry[:, : min(pair.samples, LISTEN_S * pair.sample_rate)])
+    """The loudest seconds: a recording may begin with silence."""
+    samples = min(pair.samples, LISTEN_S * pair.sample_rate)
+    starts = [*range(0, pair.samples - samples, max(1, samples // 2)), pair.samples - samples]
+    loudest = max(starts, key=lambda start: float(np.square(pair.dry[:, start : start + samples]).mean()))
+    return np.ascontiguousarray(pair.dry[:, loudest : loudest + samples])
 
 
 def _seen(pair: Pair, model: Ar) -> Tensor:
-    """What the model sees of the first seconds' input, (samples, seen_x)."""
+    """What the model sees of the loudest seconds' input, (samples, seen_x)."""
     config, x = model.config, torch.from_numpy(_sound(pair))
     led = pad(x, (config.reach - 1, 0))
     recent = led[0, config.reach - config.m :].unfold(0, config.m, 1).flip(-1)
