@@ -92,7 +92,7 @@ def _from_nothing() -> None:
 
 
 def _single_units() -> None:
-    _set(memory_start, "_pairs", lambda pair, model, generator: (model.w_x, model.b_in))
+    _set(memory_start, "_pairs", memory_start.single_units)
 
 
 def _fresh(seconds: float) -> None:

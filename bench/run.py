@@ -29,7 +29,7 @@ def main() -> int:
     print(
         "\nmore: feedback_noise.py (some ten minutes), references.py (hours), tail.py, pairs.py, plugins.py, "
         "capture.py, contest.py (hours), memory_forms.py (hours), wavenet_steps.py (an hour), alignment.py,\n"
-        "starts.py (15 minutes), monitor.py, live_engine.py (22 minutes); --write keeps a page in docs/"
+        "starts.py (25 minutes), monitor.py, live_engine.py (22 minutes); --write keeps a page in docs/"
     )
     return worst
 

@@ -1,4 +1,4 @@
-"""How far results depend on the seed: `ar` on a compressor, from many starts, with and without what makes them alike.
+"""How far results depend on the seed: `ar` on a compressor, from many starts, with and without what is done about it.
 
 A compressor in software is learned from made sound, with other weights and other noise for each seed, in so many steps,
 and judged on other made sound, free-running. `fxclone train` takes family `dynamics` for such an effect; here `ar` is
@@ -29,11 +29,7 @@ COMPRESSOR = "compressor(threshold_db=-30, ratio=4, attack_ms=5, release_ms=100)
 LEARNT_S, HELD_S, OTHER_S = 16, 3, 8
 
 
-def _random_units(pair: Pair, model: object, generator: object) -> tuple[object, object]:
-    return model.w_x, model.b_in  # type: ignore[attr-defined]
-
-
-SINGLE = (memory_start, "_pairs", _random_units)
+SINGLE = (memory_start, "_pairs", memory_start.single_units)
 FREE = (memory_stages, "TRUST", 0.0)
 STUBBORN = (memory_stages, "QUIETER", 1.0)
 WAYS = {
@@ -45,12 +41,9 @@ WAYS = {
 }
 
 
-def run(way: str, size: str, steps: int, seed: int) -> tuple[float, float]:
+def run(way: str, size: str, steps: int, seed: int, pairs: Sequence[Pair]) -> tuple[float, float]:
     """Error on held-back and on other sound, dB."""
-    learnt, held, other = (
-        effect_pair(effect(COMPRESSOR), seconds, RATE, seed=one)
-        for one, seconds in enumerate((LEARNT_S, HELD_S, OTHER_S), 1)
-    )
+    learnt, held, other = pairs
     recipe = Recipe(family="ar", seconds=1e5, max_steps=steps, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with ExitStack() as stack:
@@ -72,7 +65,7 @@ def page(rows: Sequence[Sequence[object]], size: str, steps: int, seeds: int) ->
     ]
     return f"""# How far results depend on the seed
 
-`python bench/starts.py --size {size} --steps {steps} --seeds {seeds} --write`
+`.venv/bin/python bench/starts.py --size {size} --steps {steps} --seeds {seeds} --write`
 
 {__doc__.splitlines()[0]}
 
@@ -92,16 +85,17 @@ size {size}, tanh, {steps} steps, {seeds} seeds of weights and noise. Error on t
 
 def main() -> int:
     ask = common.parser(__doc__.splitlines()[0], document=DOCUMENT)
-    ask.add_argument("--size", default="nano", choices=sorted(memory_stages.DYNAMICS), help="of the model")
+    ask.add_argument("--size", default="standard", choices=sorted(memory_stages.DYNAMICS), help="of the model")
     ask.add_argument("--steps", type=int, default=130, help="of training")
-    ask.add_argument("--seeds", type=int, default=12, help="how many, from --seed on")
+    ask.add_argument("--seeds", type=int, default=6, help="how many, from --seed on")
     options = ask.parse_args()
     use_threads(1)
-    rows = []
+    lengths = enumerate((LEARNT_S, HELD_S, OTHER_S), 1)
+    pairs, rows = [effect_pair(effect(COMPRESSOR), seconds, RATE, seed=one) for one, seconds in lengths], []
     for way in WAYS:
         found = []
         for seed in range(options.seed, options.seed + options.seeds):
-            found.append(run(way, options.size, options.steps, seed))
+            found.append(run(way, options.size, options.steps, seed, pairs))
             print(f"{way}, seed {seed}: held back {found[-1][0]:.1f}, other sound {found[-1][1]:.1f} dB", flush=True)
         figures = [f"{pick(each):.1f}" for each in zip(*found, strict=True) for pick in (max, statistics.median, min)]
         rows.append([way, *figures])

@@ -81,7 +81,6 @@ def pedal_session():
 
 @pytest.fixture(scope="module")
 def compressor_session():
-    """Of the standard size: of the smallest, one start in twenty goes wrong."""
     session = session_on(compressor, seconds=16, max_steps=130)
     trained(session, DYNAMICS["standard"].config(RATE, "tanh"), None)
     return session
@@ -113,6 +112,18 @@ def test_a_window_does_not_follow_a_pedal(pedal_session):
 def test_a_compressor(compressor_session):
     assert compressor_session.best_esr_db < -22
     assert judged_on_fresh_sound(compressor_session, compressor).esr_db < -20
+
+
+def test_a_compressor_by_the_smallest_size():
+    """A start now and then goes wrong, on some machines: the one in the middle of three is judged."""
+    found = []
+    for seed in range(3):
+        session = session_on(compressor, seconds=16, max_steps=130, seed=seed)
+        trained(session, DYNAMICS["nano"].config(RATE, "tanh"), None)
+        found.append((session.best_esr_db, judged_on_fresh_sound(session, compressor).esr_db))
+    held_db, fresh_db = sorted(found)[1]
+    assert held_db < -20
+    assert fresh_db < -18
 
 
 def test_a_compressor_that_turns_down_sooner_than_up():

@@ -13,12 +13,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar
 from fxclone_training.ar_config import ArConfig
-from fxclone_training.gauss_newton import design, last_layer
+from fxclone_training.gauss_newton import design, last_layer, windows_of_run
 from fxclone_training.segments import SegmentSource
 from fxclone_training.tail_drive import Start, highpass
 
@@ -53,7 +52,7 @@ def started(pair: Pair, config: ArConfig, source: SegmentSource, start: Start | 
     elif config.envelopes:
         units = _pairs(pair, model, source.generator)
     else:
-        units = model.w_x, model.b_in
+        units = single_units(pair, model, source.generator)
     model.w_x.copy_(units[0])
     model.b_in.copy_(units[1])
     x, y = source.recording.x, source.recording.y
@@ -75,6 +74,11 @@ def fit_last(model: Ar, source: SegmentSource, sigma: float) -> None:
     out, skip_x, skip_y, bias = found.split([config.width, config.seen_x, config.seen_y, 1])
     for parameter, value in ((model.out, out), (model.skip_x, skip_x), (model.skip_y, skip_y), (model.b_out, bias)):
         parameter.copy_(value)
+
+
+def single_units(_pair: Pair, model: Ar, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Weights and biases of units as the model has them, at random: in place of `_pairs`, what those are worth."""
+    return model.w_x, model.b_in
 
 
 def _behind_a_filter(pair: Pair, model: Ar, start: Start, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -117,8 +121,5 @@ def _sound(pair: Pair) -> np.ndarray:
 
 def _seen(pair: Pair, model: Ar) -> Tensor:
     """What the model sees of the loudest seconds' input, (samples, seen_x)."""
-    config, x = model.config, torch.from_numpy(_sound(pair))
-    led = pad(x, (config.reach - 1, 0))
-    recent = led[0, config.reach - config.m :].unfold(0, config.m, 1).flip(-1)
-    further = model.further_input(led, model.slow_values(x, torch.zeros(1, config.slow)))
-    return torch.cat([recent, further[0]], 1)
+    x = torch.from_numpy(_sound(pair))
+    return torch.cat([z[:, : model.config.seen_x] for _, z in windows_of_run(model, x, torch.zeros_like(x))])
