@@ -35,7 +35,7 @@ SAMPLE_RATE = 48_000
 BLOCKS = (32, 64, 128, 1024)
 HEAVY_WEIGHTS = 50_000
 """Models above this are timed over less sound."""
-ENGINES = ("Scan", "RNN", "LSTM", "Conv")
+ENGINES = ("Scan", "LSTM", "RNN", "Conv")
 """What does most of the work: the first of these that a graph has."""
 
 Shape = ArConfig | RecurrentConfig | WaveNetConfig

@@ -89,34 +89,6 @@ class StreamingGraph:
         self.next_state(name, self.slice(joined, -samples, None, 1), (channels, samples))
         return joined
 
-    def leaky(self, signal: str, rates: npt.NDArray[np.floating[Any]], averages: int, *, name: str) -> str:
-        """Leaky averages of a mono signal, then of its absolute value: ``(1, T)`` to ``(T, len(rates))``.
-
-        s[n] = s[n-1] + rate (signal[n] - s[n-1]): a linear recurrence, so an ``RNN`` node whose activation is the
-        identity.
-        """
-        count = len(rates)
-        kept = np.asarray(rates, dtype=np.float64)
-        column = self.op("Transpose", self.op("Concat", signal, self.op("Abs", signal), axis=0), perm=[1, 0])  # (T, 2)
-        weights = np.zeros((1, count, 2))
-        weights[0, :averages, 0], weights[0, averages:, 1] = kept[:averages], kept[averages:]
-        states, after = self.op(
-            "RNN",
-            self.op("Unsqueeze", column, self.const(np.array([1]))),
-            self.const(weights, "rate"),
-            self.const(np.diag(1 - kept)[None], "keep"),
-            "",
-            "",
-            self.state(name, (1, 1, count)),
-            outputs=2,
-            hidden_size=count,
-            activations=["Affine"],
-            activation_alpha=[1.0],
-            activation_beta=[0.0],
-        )
-        self.next_state(name, after, (1, 1, count))
-        return str(self.op("Squeeze", states, self.const(np.array([1, 2]))))
-
     def choose(
         self, condition: str, then: Callable[[], Sequence[str]], otherwise: Callable[[], Sequence[str]]
     ) -> list[str]:

@@ -5,7 +5,8 @@ before. Each sample is one matrix product and one step that bends some of them (
 
     z[n] = bend( R z[n-1] + W heard[n] )        y[n] = read . z[n]
 
-What was heard, everything that depends on the newest inputs alone, is a convolution over the block. The recursion runs
+What was heard is all that is linear in the input, its newest samples and its averages: that is known for the whole
+block before the recursion begins (`fxclone_export.averages`). The recursion runs
 
 - for one hidden layer of ReLU in one ``RNN`` node. It bends everything, so what is linear is carried as a pair,
   relu(s) and relu(-s): exact, at any size, and rounded no more than s itself.
@@ -25,6 +26,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
+from fxclone_export.averages import taps_and_averages
 from fxclone_export.graph import StreamingGraph
 from fxclone_training.ar import Ar
 from fxclone_training.pyramid import fold
@@ -79,7 +81,7 @@ def folds(model: Ar) -> bool:
     """Whether the model can be one node, and is cheaper so."""
     c = model.config
     rise, fall = model.rates.T
-    values = c.width + c.past_reach + 2 * (c.slow + int((rise > fall).sum()))
+    values = c.width + c.past_reach + c.slow + len(c.envelopes) + 2 * int((rise > fall).sum())
     return c.layers == 1 and c.taps_y > 0 and c.activation in ("relu", "tanh") and values <= LONGEST_FOLDED
 
 
@@ -100,20 +102,16 @@ def _weights(model: Ar) -> dict[str, F64]:
 
 
 def _heard(graph: StreamingGraph, model: Ar, signal: str, prefix: str) -> str:
-    """All that depends on the newest inputs alone, (T, 1, columns): u (H), v, then x and |x| if they are averaged."""
+    """All that depends on inputs alone, (T, 1, columns): u (H), v, then |x| if there are envelopes."""
     w, c = _weights(model), model.config
-    m = c.m
-    taps = np.concatenate([w["w_x"][:, :m], w["skip_x"][None, :m]])  # newest first
-    bias = np.concatenate([w["b_in"], w["b_out"]])
-    if c.averages:
-        taps, bias = np.concatenate([taps, np.eye(1, m)]), np.append(bias, 0)
-    batched = graph.op("Unsqueeze", graph.with_history(signal, m - 1, name=prefix + "x"), graph.const(np.array([0])))
-    kernel = graph.const(taps[:, None, ::-1], "w_x")  # (rows, 1, m), oldest first
-    rows = graph.op("Conv", batched, kernel, graph.const(bias, "b_in"))  # (1, rows, T)
+    of_x = np.concatenate([w["w_x"], w["skip_x"][None]])
+    taps, sums, _ = np.split(of_x, [c.m, c.m + len(c.averages)], axis=1)
+    bias, rates = np.concatenate([w["b_in"], w["b_out"]]), model.rates[: len(c.averages), 1]
+    rows = taps_and_averages(graph, signal, taps, sums, rates, bias, name=prefix + "x")
     if c.envelopes:
-        size = graph.op("Unsqueeze", graph.op("Abs", signal), graph.const(np.array([0])))
-        rows = graph.op("Concat", rows, size, axis=1)
-    return str(graph.op("Transpose", rows, perm=[2, 0, 1]))
+        size = graph.op("Reshape", graph.op("Abs", signal), graph.const([-1, 1, 1]))
+        rows = str(graph.op("Concat", rows, size, axis=2))
+    return rows
 
 
 def _memoryless(graph: StreamingGraph, model: Ar, heard: str) -> str:
@@ -132,8 +130,8 @@ class _Recursion:
     """z[n] = bend(R z[n-1] + W heard[n]), y[n] = read . z[n], z = 0 when fresh.
 
     In z lie the hidden units, |y[n-1]| if there are envelopes, y[n] without what hidden units add to it, y[n-1] to
-    y[n-K+1], averages and envelopes of y, and those of x. Where an envelope e of q rises faster (by a) than it falls
-    (by r), it is the sum of two values, and the second lies at the end:
+    y[n-K+1], averages and envelopes of y, and envelopes of x. Where an envelope e of q rises faster (by a) than it
+    falls (by r), it is the sum of two values, and the second lies at the end:
 
         e - r e + r q    and    max((a - r) (q - e), 0),        or, if that bends to its size instead,
         e - s e + s q    and    |(a - r) / 2 (q - e)|           with s = (a + r) / 2
@@ -155,53 +153,53 @@ class _Recursion:
 def _recursion(model: Ar, *, sizes: bool = False) -> _Recursion:
     """``sizes``: what bends becomes its size, as |y[n-1]| does, instead of nothing where it is below zero."""
     w, c = _weights(model), model.config
-    m, H, K, J, E, slow = c.m, c.width, c.taps_y, len(c.averages), len(c.envelopes), c.slow
+    H, K, J, E, slow = c.width, c.taps_y, len(c.averages), len(c.envelopes), c.slow
     rise, fall = model.rates.astype(np.float64).T
-    uneven = J + np.flatnonzero(rise[J:] > fall[J:])
+    uneven = np.flatnonzero(rise[J:] > fall[J:])  # of the envelopes
     step = (rise - fall) / 2 if sizes else rise - fall
     rate = fall + step if sizes else fall  # of what is kept
     linear = H + (1 if E else 0)
     first = linear + K  # of the slow values
-    places = [first + np.arange(slow), first + slow + np.arange(slow)]  # of y, of x
-    rises = [first + 2 * slow + np.arange(len(uneven)) + side * len(uneven) for side in (0, 1)]
-    N, P = first + 2 * slow + 2 * len(uneven), K + 2 * slow
+    last = first + slow + E
+    averages = first + np.arange(J)
+    envelopes = [first + J + np.arange(E), first + slow + np.arange(E)]  # of y, of x
+    rises = [last + np.arange(len(uneven)) + side * len(uneven) for side in (0, 1)]
+    N, P = last + 2 * len(uneven), K + slow + E
     read = np.zeros(N)
     read[:H], read[linear] = w["out"], 1
 
-    # Rows over z[n-1], x[n], |x[n]|: first what the model sees at n of its past, y[n-1] to y[n-K], then slow values.
-    seen = np.zeros((P, N + 2))
+    # Rows over z[n-1], |x[n]|: first what the model sees at n of its past, y[n-1] to y[n-K], then slow values.
+    seen = np.zeros((P, N + 1))
     seen[0, :N] = read
     seen[np.arange(1, K), linear + np.arange(1, K)] = 1
-    slow_values = [slice(K, K + slow), slice(K + slow, P)]
-    for side, values in enumerate(slow_values):
-        seen[values, places[side]] = np.eye(slow)
-        seen[values.start + uneven, rises[side]] = 1
-        seen[values.start + np.arange(J), places[side][:J]] -= rate[:J]  # averages hear the newest sample
+    seen[K + np.arange(J), averages] = 1 - rate[:J]  # averages hear the newest sample
     seen[K : K + J, :N] += rate[:J, None] * read
-    seen[K + slow : K + slow + J, N] = rate[:J]
+    values = [slice(K + J, K + slow), slice(K + slow, P)]
+    for side in (0, 1):
+        seen[values[side], envelopes[side]] = np.eye(E)
+        seen[values[side].start + uneven, rises[side]] = 1
 
-    z = np.zeros((N, N + 2))  # before it bends
-    z[:H] = np.concatenate([w["w_y"], w["w_x"][:, m:]], axis=1) @ seen
+    z = np.zeros((N, N + 1))  # before it bends
+    z[:H] = np.concatenate([w["w_y"], w["w_x"][:, c.m + J :]], axis=1) @ seen
     z[H:linear] = seen[0]
-    z[linear] = np.concatenate([w["skip_y"], w["skip_x"][m:]]) @ seen
+    z[linear] = np.concatenate([w["skip_y"], w["skip_x"][c.m + J :]]) @ seen
     z[linear + 1 : first] = seen[: K - 1]
-    for side, values in enumerate(slow_values):
-        e = seen[values]
-        towards = np.eye(1, N + 2, (H, N + 1)[side]) - e
-        z[places[side]] = e
-        z[places[side][J:]] += rate[J:, None] * towards[J:]
-        z[rises[side]] = step[uneven, None] * towards[uneven]
-    of_x = [N + place for place, of in enumerate((c.averages, c.envelopes)) if of]
+    z[averages] = seen[K : K + J]
+    for side in (0, 1):
+        e = seen[values[side]]
+        towards = np.eye(1, N + 1, (H, N)[side]) - e
+        z[envelopes[side]] = e + rate[J:, None] * towards
+        z[rises[side]] = step[J + uneven, None] * towards[uneven]
     return _Recursion(
         R=z[:, :N],
-        W=np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], z[:, of_x]], axis=1),
+        W=np.concatenate([np.eye(N, H), np.eye(N)[:, [linear]], z[:, N : N + min(E, 1)]], axis=1),
         read=read,
         linear=linear,
         magnitudes=slice(H, linear),
-        slow=slice(first, first + 2 * slow),
-        rises=slice(first + 2 * slow, N),
-        steps=np.tile(step[uneven], 2),
-        positive=[*places[0][J:], *places[1][J:], *rises[0], *rises[1]],
+        slow=slice(first, last),
+        rises=slice(last, N),
+        steps=np.tile(step[J + uneven], 2),
+        positive=[*envelopes[0], *envelopes[1], *rises[0], *rises[1]],
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fxclone.audio import Audio
+from fxclone_export.averages import taps_and_averages
 from fxclone_export.graph import StreamingGraph
 from fxclone_training import kernels
 from fxclone_training.certificate import NO_FEEDBACK, STURDY
@@ -97,18 +98,12 @@ class Curve:
 
     def add_to(self, graph: StreamingGraph, signal: str, *, loudest: float, fold: bool, prefix: str) -> str:
         """Run ``signal`` (1, T) through it inside a graph; returns the name of the result (1, T)."""
-        units, recent = len(self.weights), self.recent
-        heard = graph.with_history(signal, recent - 1, name=prefix + "x")
-        taps = self.weights[:, None, recent - 1 :: -1] if recent > 1 else self.weights[:, None, :1]
-        batched = graph.op("Unsqueeze", heard, graph.const([0]))
-        part = graph.op("Conv", batched, graph.const(taps, "w_x"), graph.const(self.bias, "bias"))  # (1, units, T)
-        rows = graph.op("Transpose", graph.op("Squeeze", part, graph.const([0])), perm=[1, 0])  # (T, units)
-        if self.constants:
-            slow = graph.leaky(signal, self.rates, len(self.constants), name=prefix + "slow_x")
-            rows = graph.op("Add", rows, graph.op("MatMul", slow, graph.const(self.weights[:, recent:].T, "w_slow")))
-        said = graph.op("MatMul", graph.op("Tanh", rows), graph.const(self.out.reshape(units, 1), "out"))
+        taps, sums = np.split(self.weights, [self.recent], axis=1)
+        rows = taps_and_averages(graph, signal, taps, sums, self.rates, self.bias, name=prefix + "x")  # (T, 1, units)
+        said = graph.op("MatMul", graph.op("Tanh", rows), graph.const(self.out[:, None], "out"))
         silent = float(self.out @ np.tanh(self.bias))
-        return str(graph.op("Transpose", graph.op("Sub", said, graph.const(np.array([silent]), "silent")), perm=[1, 0]))
+        heard = graph.op("Sub", said, graph.const(np.array([silent]), "silent"))
+        return str(graph.op("Reshape", heard, graph.const([1, -1])))
 
     def certify(self, dry: Audio, sample_rate: int) -> dict[str, Any]:
         """There is no feedback to certify."""
