@@ -92,9 +92,8 @@ def random_state(rng: np.random.Generator, model: Ar, batch: int, level=0.4) -> 
     """Any past; an envelope is never negative."""
     sizes = model.fresh_state(batch)
     x, y, slow_x, slow_y = (noise(rng, *getattr(sizes, field.name).shape, level=level) for field in fields(ArState))
-    averages = len(model.config.averages)
-    slow_x[:, averages:].abs_()
-    slow_y[:, averages:].abs_()
+    slow_x[:, len(model.config.averages) :].abs_()
+    slow_y[:, len(model.config.averages_y) :].abs_()
     return ArState(x, y, slow_x, slow_y)
 
 
@@ -111,28 +110,29 @@ def plain_run_and_slow(weights, config: ArConfig, x, past_x, past_y, slow_x=None
     Noise (batch, samples) is heard in the outputs, not said.
     """
     noise = torch.zeros_like(x) if noise is None else noise
-    averages, rates = len(config.averages), torch.from_numpy(config.rates()).to(x.dtype)
+    averages, averages_y = len(config.averages), len(config.averages_y)
+    rates, rates_y = (torch.from_numpy(both).to(x.dtype) for both in (config.rates(), config.rates_y()))
     of_y = slice(0, config.seen_y - config.taps_y)
     slow_x = x.new_zeros(len(x), config.slow) if slow_x is None else slow_x
     slow_y = x.new_zeros(len(x), of_y.stop) if slow_y is None else slow_y
     heard = torch.cat([past_x, x], 1)
     said = [past_y[:, k] for k in range(config.taps_y)]
 
-    def moved(slow, values):
+    def moved(slow, rates, values):
         if not values:
             return slow
         heard = torch.stack(values, 1)
         return slow + torch.where(heard > slow, rates[:, 0], rates[:, 1]) * (heard - slow)
 
     for n in range(x.shape[1]):
-        before, slow_x = slow_x, moved(slow_x, [x[:, n]] * averages + [x[:, n].abs()] * len(config.envelopes))
+        before, slow_x = slow_x, moved(slow_x, rates, [x[:, n]] * averages + [x[:, n].abs()] * len(config.envelopes))
         window_x = torch.cat([heard[:, n : n + config.m].flip(1), slow_x[:, :averages], before[:, averages:]], 1)
         newest_first = said[len(said) - config.taps_y :][::-1]
         taps = torch.stack(newest_first, 1) if newest_first else x.new_zeros(len(x), 0)
         said.append(one_step(weights, config, window_x, torch.cat([taps, slow_y[:, of_y]], 1)) + noise[:, n])
         if of_y.stop:
             late = [said[-3].abs()] * len(config.envelopes) if config.envelopes else []
-            slow_y = moved(slow_y, [said[-1]] * averages + late)
+            slow_y = moved(slow_y, rates_y, [said[-1]] * averages_y + late)
     return torch.stack(said[config.taps_y :], 1) - noise, slow_x, slow_y
 
 

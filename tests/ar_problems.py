@@ -17,6 +17,9 @@ SLOW_SHAPES = [
     {"m": 2, "past_outputs": 5, "layers": 2, "width": 3, "activation": "gelu", "averages": (7.0,), "envelopes": (7.0,)},
     {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "skip": False, "averages": (6.0,), "envelopes": (3.0,)},
     {"m": 5, "past_outputs": 1, "layers": 2, "width": 4, "activation": "tanh", "averages": (2.0, 25.0)},
+    {"m": 3, "layers": 1, "width": 4, "activation": "tanh", "averages": (3.0, 20.0, 400.0), "past_averages": (90.0,)},
+    {"m": 3, "past_outputs": 2, "layers": 2, "width": 3, "activation": "relu", "averages": (9.0,)}
+    | {"past_averages": (4.0, 30.0), "envelopes": (15.0,)},
 ]
 
 

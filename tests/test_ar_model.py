@@ -34,6 +34,8 @@ SHAPES = [
     {"m": 2, "past_outputs": 2, "width": 6, "averages": (9.0,), "envelopes": (20.0, 900.0), "attack": 0.05},
     {"m": 3, "layers": 2, "width": 5, "activation": "tanh", "skip": False, "averages": (8.0,), "envelopes": (300.0,)},
     {"m": 4, "past_outputs": 1, "layers": 2, "width": 6, "averages": (3.0, 50.0)},
+    {"m": 3, "past_outputs": 2, "width": 6, "averages": (3.0, 9.0, 50.0), "past_averages": (40.0,)},
+    {"m": 3, "past_outputs": 3, "width": 6, "averages": (), "past_averages": (40.0, 900.0), "envelopes": (30.0,)},
 ]
 
 
@@ -64,6 +66,7 @@ def test_forward_is_the_formula(rng, shape):
     torch.testing.assert_close(after.x, torch.cat([past_x, x], 1)[:, 120:])
     torch.testing.assert_close(after.y, torch.cat([past_y, y[:, 0]], 1)[:, 120:])
     assert after.slow_x.shape == (3, c.slow)
+    assert after.slow_y.shape == (3, c.slow_y)
     torch.testing.assert_close(after.slow_x.double(), slow_x, rtol=0, atol=3e-6)
     torch.testing.assert_close(after.slow_y.double(), slow_y, rtol=0, atol=3e-6)
 
@@ -126,6 +129,8 @@ def test_fresh_state_is_silence_of_the_right_size():
     assert slow.slow_x.shape == slow.slow_y.shape == (2, 3)
     assert not slow.slow_x.any()
     assert not slow.slow_y.any()
+    uneven = Ar(ArConfig(m=3, averages=(3.0, 4.0), envelopes=(5.0,), past_averages=(9.0,))).fresh_state(2)
+    assert (uneven.slow_x.shape, uneven.slow_y.shape) == ((2, 3), (2, 2))
 
 
 def test_streams_of_a_batch_do_not_hear_each_other(rng):

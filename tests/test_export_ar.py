@@ -61,6 +61,19 @@ SHAPES = {
         "LSTM",
     ),
     "fold, tanh, both": ({"m": 16, "past_outputs": 8, "width": 16, "averages": SLOW[0]} | LONG, "LSTM"),
+    "fold, averages of inputs above all": (
+        {"m": 3, "past_outputs": 3, "width": 9, "activation": "relu", "averages": (3.0, 9.0, 70.0)}
+        | {"past_averages": (50.0,), "envelopes": (30.0,)},
+        "RNN",
+    ),
+    "fold, tanh, averages of outputs alone": (
+        {"m": 3, "past_outputs": 2, "width": 8, "averages": (), "past_averages": (3.0, 70.0)},
+        "LSTM",
+    ),
+    "scan, averages of both, unlike": (
+        {"m": 3, "layers": 2, "past_outputs": 3, "width": 8, "averages": (3.0, 70.0), "past_averages": (9.0,)},
+        "Scan",
+    ),
     "scan, averages": ({"m": 8, "layers": 2, "past_outputs": 1, "width": 8, "averages": (3.0, 70.0)}, "Scan"),
     "scan, envelopes": ({"m": 4, "layers": 2, "width": 8} | LEAKY, "Scan"),
     "scan, attack": ({"m": 4, "layers": 2, "width": 8, "envelopes": (1.5, 30.0, 9.0), "attack": 0.3}, "Scan"),
@@ -220,7 +233,7 @@ def test_the_graph_is_standard_and_streams(model):
     assert shapes["audio"] == shapes["audio_out"] == [1, "T"]
     states = {name for name in shapes if name.startswith("state.")}
     assert {name for name in shapes if name.startswith("next_state.")} == {"next_" + name for name in states}
-    assert bool(states) == (model.config.m > 1 or model.config.taps_y > 0 or model.config.slow > 0)
+    assert bool(states) == (model.config.m > 1 or model.config.taps_y > 0)
     for name in states:
         assert shapes[name] == shapes["next_" + name]
         assert all(isinstance(size, int) and size > 0 for size in shapes[name])

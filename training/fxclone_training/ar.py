@@ -55,7 +55,7 @@ class Ar(nn.Module):
         super().__init__()
         self.config = config
         m, K, H, L = config.seen_x, config.seen_y, config.width, config.layers
-        self.rates = config.rates()
+        self.rates, self.rates_y = config.rates(), config.rates_y()
 
         def normal(*shape: int, scale: float) -> nn.Parameter:
             return nn.Parameter(torch.randn(*shape, generator=generator) * scale)
@@ -102,7 +102,7 @@ class Ar(nn.Module):
         """Silence before the first sample."""
         zeros = self.b_out.new_zeros
         c = self.config
-        return ArState(*(zeros(batch, size) for size in (c.reach - 1, c.past_reach, c.slow, c.slow)))
+        return ArState(*(zeros(batch, size) for size in (c.reach - 1, c.past_reach, c.slow, c.slow_y)))
 
     def state_after(self, x: Tensor, y: Tensor, slow_x: Tensor, slow_y: Tensor) -> ArState:
         """What it remembers when it has heard ``x`` and said ``y`` (batch, at least so many samples)."""
@@ -136,15 +136,12 @@ class Ar(nn.Module):
         """The recursion alone: u (B, T, H) and v (B, T) of `input_part` to y (B, T), and the slow values after."""
         w_y, skip_y = (fold(part, self.config.taps_y, self.config.past_blocks) for part in (self.w_y, self.skip_y))
         weights = (w_y, skip_y, self.hidden, self.b_hidden, self.out)
-        y, slow_y = _FreeRun.apply(u, v, state.y, state.slow_y, *weights, self.config, self.rates)  # type: ignore[no-untyped-call]
+        y, slow_y = _FreeRun.apply(u, v, state.y, state.slow_y, *weights, self.config, self.rates_y)  # type: ignore[no-untyped-call]
         return y, slow_y
 
     def slow_values(self, signal: Tensor, before: Tensor) -> Tensor:
-        """Averages and envelopes of ``signal`` (B, T): (B, T+1, slow), the first row being ``before``. No gradients."""
-        if self.config.slow == 0:
-            return signal.new_zeros(signal.shape[0], signal.shape[1] + 1, 0)
-        out = kernels.leaky(_array(signal), _array(before), self.rates, len(self.config.averages))
-        return torch.from_numpy(out).to(signal.device)
+        """Averages and envelopes of inputs (B, T): (B, T+1, slow), the first row being ``before``. No gradients."""
+        return _slow_values(signal, before, self.rates, len(self.config.averages))
 
     def teacher_forced(
         self, x: Tensor, y_noisy: Tensor, slow_x: Tensor | None = None, slow_y: Tensor | None = None
@@ -155,7 +152,7 @@ class Ar(nn.Module):
         ----------
         x, y_noisy : Tensor [shape=(batch, 1, history + samples)]
             ``history = history_samples`` samples lead in; column n of both is the same moment.
-        slow_x, slow_y : Tensor [shape=(batch, slow)] or None
+        slow_x, slow_y : Tensor [shape=(batch, slow), (batch, slow_y)] or None
             Averages and envelopes up to the lead-in's end; None for zero.
 
         Returns
@@ -164,11 +161,11 @@ class Ar(nn.Module):
             The prediction of y, for the samples after the lead-in.
         """
         K, history = self.config.taps_y, self.history_samples
-        zeros = x.new_zeros(x.shape[0], self.config.slow)
-        slow_x = self.slow_values(x[:, 0, history:], zeros if slow_x is None else slow_x)
+        fresh = self.fresh_state(x.shape[0])
+        slow_x = self.slow_values(x[:, 0, history:], fresh.slow_x if slow_x is None else slow_x)
         u, v = self.input_part(x[:, 0, history - self.config.reach + 1 :], slow_x)
         if self.config.seen_y > K:
-            further = self.further_past(y_noisy[:, 0], zeros if slow_y is None else slow_y)
+            further = self.further_past(y_noisy[:, 0], fresh.slow_y if slow_y is None else slow_y)
             u, v = u + further @ self.w_y[:, K:].T, v + further @ self.skip_y[K:]
         if K:
             past = y_noisy[:, :, history - K : -1]
@@ -212,15 +209,16 @@ class Ar(nn.Module):
         return self._slow_track(heard, before)[:, :-1]
 
     def slow_values_of_past(self, heard: Tensor, before: Tensor) -> Tensor:
-        """Slow values of past outputs after ``heard`` (B, history + T), given those at its lead-in's end: (B, slow)."""
+        """Slow values of past outputs, (B, slow_y), after ``heard`` (B, history + T); ``before``: at its lead-in's end."""
         return self._slow_track(heard, before)[:, -1]
 
     def _slow_track(self, heard: Tensor, before: Tensor) -> Tensor:
-        values = self.slow_values(heard[:, self.history_samples :], before)
+        averages = len(self.config.averages_y)
+        values = _slow_values(heard[:, self.history_samples :], before, self.rates_y, averages)
         if self.config.envelopes:
-            first, averages = self.history_samples - kernels.ENVELOPES_LATE, len(self.config.averages)
-            late = heard[:, first : -kernels.ENVELOPES_LATE]
-            values = torch.cat([values[..., :averages], self.slow_values(late, before)[..., averages:]], -1)
+            late = heard[:, self.history_samples - kernels.ENVELOPES_LATE : -kernels.ENVELOPES_LATE]
+            later = _slow_values(late, before, self.rates_y, averages)
+            values = torch.cat([values[..., :averages], later[..., averages:]], -1)
         return values
 
     def input_part(self, heard: Tensor, slow: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,9 +291,10 @@ class Ar(nn.Module):
     def describe(self) -> str:
         """Its shape in a few words."""
         c = self.config
-        slow = f", {len(c.averages)} averages" * bool(c.averages) + f", {len(c.envelopes)} envelopes" * bool(
-            c.envelopes
+        counts = (
+            f"{len(c.averages)}" if len(c.averages) == len(c.averages_y) else f"{len(c.averages)} + {len(c.averages_y)}"
         )
+        slow = f", {counts} averages" * bool(c.averages) + f", {len(c.envelopes)} envelopes" * bool(c.envelopes)
         inputs = f"{c.reach} inputs in {c.seen_x} taps and blocks" if c.blocks else f"{c.m} inputs"
         past = f"{c.past_reach} past outputs in {c.seen_y}" if c.past_blocks else f"{c.taps_y} past outputs"
         return f"{inputs}, {past}{slow}, {c.layers} x {c.width} {c.activation}"
@@ -315,6 +314,8 @@ class Ar(nn.Module):
             If shape and weights do not fit each other.
         """
         known = {name: tuple(shape.get(name, ())) for name in ("averages", "envelopes", "blocks", "past_blocks")}
+        if shape.get("past_averages") is not None:
+            known["past_averages"] = tuple(shape["past_averages"])
         model = Ar(ArConfig(**(shape | known)))
         model.load_state_dict(weights)
         return model
@@ -329,12 +330,12 @@ class _FreeRun(torch.autograd.Function):
         bias: Tensor, out: Tensor, config: ArConfig, rates: kernels.F32,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         B, T, H = u.shape
-        code, averages = kernels.ACTIVATIONS[config.activation], len(config.averages)
+        code, averages = kernels.ACTIVATIONS[config.activation], len(config.averages_y)
         keep = any(ctx.needs_input_grad)
         weights = [_array(t) for t in (w_y.t(), skip, hidden, bias, out)]
         pre = np.empty((B, T if keep else 1, hidden.shape[0] + 1, H), np.float32)
         post = np.empty_like(pre)
-        track = np.empty((B, T + 1, config.slow), np.float32)
+        track = np.empty((B, T + 1, config.slow_y), np.float32)
         track[:, 0] = slow.detach().cpu().numpy()
         before = _array(past.flip(-1))
         y = kernels.free_run(_array(u), _array(v), before, track, rates, averages, *weights, code, pre, post)
@@ -353,6 +354,14 @@ class _FreeRun(torch.autograd.Function):
         back = torch.from_numpy
         inputs = back(gu).to(grad.device), back(gv).to(grad.device), None, None
         return *inputs, fb.t(), skip, hidden, bias, out, None, None
+
+
+def _slow_values(signal: Tensor, before: Tensor, rates: kernels.F32, averages: int) -> Tensor:
+    """(B, T) and (B, slow) to (B, T+1, slow)."""
+    if len(rates) == 0:
+        return signal.new_zeros(signal.shape[0], signal.shape[1] + 1, 0)
+    out = kernels.leaky(_array(signal), _array(before), rates, averages)
+    return torch.from_numpy(out).to(signal.device)
 
 
 def _array(tensor: Tensor) -> kernels.F32:

@@ -36,6 +36,8 @@ class ArConfig:
         A linear path from both windows to the output.
     averages, envelopes : tuple of float
         Time constants, in samples, of leaky averages of x and y; and of |x| and |y| while these fall.
+    past_averages : tuple of float or None
+        Those of averages of y, if they are not those of x.
     attack : float
         Envelopes rise in this share of the time in which they fall, but not faster than in `FASTEST_ATTACK` samples. 1
         and less; 1 for leaky averages.
@@ -55,12 +57,15 @@ class ArConfig:
     attack: float = ATTACK
     blocks: tuple[int, ...] = ()
     past_blocks: tuple[int, ...] = ()
+    past_averages: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, constants in (("averages", self.averages), ("envelopes", self.envelopes)):
+        for name, constants in (
+            ("averages", self.averages), ("past_averages", self.averages_y), ("envelopes", self.envelopes)
+        ):  # fmt: skip
             if not all(1 < constant <= 1e7 for constant in constants) or len(constants) > 64:
                 raise UsageError(f"ar model: {name} are {constants}; expected at most 64 of 1 to 1e7 samples")
-        if self.slow and self.taps_y == 0:
+        if (self.slow or self.slow_y) and self.taps_y == 0:
             raise UsageError("ar model: averages and envelopes need at least one past output")
         if self.envelopes and self.taps_y < kernels.ENVELOPES_LATE:
             raise UsageError(f"ar model: envelopes need at least {kernels.ENVELOPES_LATE} past outputs")
@@ -74,7 +79,7 @@ class ArConfig:
         ):
             if not low <= value <= high:
                 raise UsageError(f"ar model: {name} is {value}; expected {low} to {high}")
-        if (self.blocks or self.past_blocks) and (self.slow or self.taps_y == 0):
+        if (self.blocks or self.past_blocks) and (self.slow or self.slow_y or self.taps_y == 0):
             raise UsageError("ar model: blocks need at least one past output, and no averages or envelopes beside them")
         if min((1, *self.blocks, *self.past_blocks)) < 1 or max(self.reach, self.past_reach) > LONGEST_WINDOW:
             raise UsageError(
@@ -92,9 +97,19 @@ class ArConfig:
         return self.m - 1 if self.past_outputs is None else self.past_outputs
 
     @property
+    def averages_y(self) -> tuple[float, ...]:
+        """Time constants of averages of y."""
+        return self.averages if self.past_averages is None else self.past_averages
+
+    @property
     def slow(self) -> int:
-        """Averages and envelopes of each of x and y."""
+        """Averages and envelopes of x."""
         return len(self.averages) + len(self.envelopes)
+
+    @property
+    def slow_y(self) -> int:
+        """Averages and envelopes of y."""
+        return len(self.averages_y) + len(self.envelopes)
 
     @property
     def reach(self) -> int:
@@ -114,13 +129,20 @@ class ArConfig:
     @property
     def seen_y(self) -> int:
         """Numbers that it sees of its past outputs."""
-        return self.taps_y + self.slow + len(self.past_blocks)
+        return self.taps_y + self.slow_y + len(self.past_blocks)
 
     def rates(self) -> npt.NDArray[np.float32]:
-        """How far each average and envelope moves towards its input in one sample: (slow, 2), rising and falling."""
-        falling = np.array([*self.averages, *self.envelopes], dtype=np.float64)
+        """How far each average and envelope of x moves towards it in one sample: (slow, 2), rising and falling."""
+        return self._rates(self.averages)
+
+    def rates_y(self) -> npt.NDArray[np.float32]:
+        """Those of y: (slow_y, 2)."""
+        return self._rates(self.averages_y)
+
+    def _rates(self, averages: tuple[float, ...]) -> npt.NDArray[np.float32]:
+        falling = np.array([*averages, *self.envelopes], dtype=np.float64)
         attacks = [min(constant, max(self.attack * constant, FASTEST_ATTACK)) for constant in self.envelopes]
-        constants = np.stack([[*self.averages, *attacks], falling], axis=1)
+        constants = np.stack([[*averages, *attacks], falling], axis=1)
         # One minus a float32, so that keep + rate is 1 in float32 too: else a slow average has a gain of its own.
         rates: npt.NDArray[np.float32] = np.float32(1) - np.exp(-1 / constants).astype(np.float32)
         return rates

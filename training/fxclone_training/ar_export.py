@@ -80,8 +80,8 @@ def add_ar(
 def folds(model: Ar) -> bool:
     """Whether the model can be one node, and is cheaper so."""
     c = model.config
-    rise, fall = model.rates.T
-    values = c.width + c.past_reach + c.slow + len(c.envelopes) + 2 * int((rise > fall).sum())
+    rise, fall = model.rates_y.T
+    values = c.width + c.past_reach + c.slow_y + len(c.envelopes) + 2 * int((rise > fall).sum())
     return c.layers == 1 and c.taps_y > 0 and c.activation in ("relu", "tanh") and values <= LONGEST_FOLDED
 
 
@@ -153,8 +153,9 @@ class _Recursion:
 def _recursion(model: Ar, *, sizes: bool = False) -> _Recursion:
     """``sizes``: what bends becomes its size, as |y[n-1]| does, instead of nothing where it is below zero."""
     w, c = _weights(model), model.config
-    H, K, J, E, slow = c.width, c.taps_y, len(c.averages), len(c.envelopes), c.slow
-    rise, fall = model.rates.astype(np.float64).T
+    H, K, J, E, slow = c.width, c.taps_y, len(c.averages_y), len(c.envelopes), c.slow_y
+    of_x = c.m + len(c.averages)  # where envelopes of x begin
+    rise, fall = model.rates_y.astype(np.float64).T
     uneven = np.flatnonzero(rise[J:] > fall[J:])  # of the envelopes
     step = (rise - fall) / 2 if sizes else rise - fall
     rate = fall + step if sizes else fall  # of what is kept
@@ -180,9 +181,9 @@ def _recursion(model: Ar, *, sizes: bool = False) -> _Recursion:
         seen[values[side].start + uneven, rises[side]] = 1
 
     z = np.zeros((N, N + 1))  # before it bends
-    z[:H] = np.concatenate([w["w_y"], w["w_x"][:, c.m + J :]], axis=1) @ seen
+    z[:H] = np.concatenate([w["w_y"], w["w_x"][:, of_x:]], axis=1) @ seen
     z[H:linear] = seen[0]
-    z[linear] = np.concatenate([w["skip_y"], w["skip_x"][c.m + J :]]) @ seen
+    z[linear] = np.concatenate([w["skip_y"], w["skip_x"][of_x:]]) @ seen
     z[linear + 1 : first] = seen[: K - 1]
     z[averages] = seen[K : K + J]
     for side in (0, 1):
@@ -269,7 +270,7 @@ def _scan(graph: StreamingGraph, model: Ar, heard: str, prefix: str) -> str:
     H, S, y_place = c.width, N - c.width, z.linear - c.width
     R = z.R[:, H:].T
     rows = graph.op("Squeeze", heard, graph.const(np.array([1])))
-    u = str(graph.op("MatMul", rows, graph.const(z.W[:H].T, "u"))) if c.slow else graph.slice(rows, 0, H, 1)
+    u = str(graph.op("MatMul", rows, graph.const(z.W[:H].T, "u"))) if c.envelopes else graph.slice(rows, 0, H, 1)
     v = str(graph.op("MatMul", rows, graph.const(z.W[H:].T, "v")))
     before = graph.state(prefix + "z", (1, S))
     activation = _ONNX_ACTIVATION[c.activation]

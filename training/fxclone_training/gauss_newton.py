@@ -147,7 +147,7 @@ class FreeRun:
     def _jacobian(self, z: Tensor, own: Tensor) -> Tensor:
         """Derivatives of the run by every trained weight, (streams, rows, weights)."""
         model, (streams, samples) = self.model, own.shape
-        rates, averages = model.rates, len(model.config.averages)
+        rates, averages = model.rates_y, len(model.config.averages_y)
         if model.config.layers > 1 or model.config.past_blocks:
             _, jacobian = predict_with_jacobian(model, z)
             by_tap = fold(feedback_gains(model, z), model.config.taps_y, model.config.past_blocks)

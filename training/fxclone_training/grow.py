@@ -138,7 +138,11 @@ def widen(model: Ar, config: ArConfig) -> Ar:
     """The same function with a larger window, or with slow values that it had not: new weights are zero."""
     wide = Ar(config)
     state, before = model.state_dict(), model.config
-    slow = before.slow if (before.averages, before.envelopes) == (config.averages, config.envelopes) else 0
+    same = (before.averages, before.averages_y, before.envelopes) == (
+        config.averages,
+        config.averages_y,
+        config.envelopes,
+    )
     taps = {"w_x": (before.m, config.m), "skip_x": (before.m, config.m)}
     taps |= {"w_y": (before.taps_y, config.taps_y), "skip_y": (before.taps_y, config.taps_y)}
     for name, value in wide.state_dict().items():
@@ -149,7 +153,8 @@ def widen(model: Ar, config: ArConfig) -> Ar:
         had, has = taps[name]
         value.zero_()
         value[..., :had] = old[..., :had]
-        value[..., has : has + slow] = old[..., had : had + slow]
+        if same:
+            value[..., has:] = old[..., had:]
     return wide
 
 

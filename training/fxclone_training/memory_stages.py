@@ -72,20 +72,25 @@ class Memory:
         Hidden units.
     averages, envelopes : int
         Time constants of each kind.
+    past_averages : int or None
+        Of the slowest averages that many hear past outputs too; None for all.
     """
 
     width: int
     averages: int
     envelopes: int = 0
+    past_averages: int | None = None
 
     def config(self, sample_rate: int, activation: str) -> ArConfig:
         """The shape at a sample rate."""
+        averages = _spread(AVERAGES_S, self.averages, sample_rate)
         return ArConfig(
             m=RECENT,
             past_outputs=TAPS,
             width=self.width,
             activation=activation,
-            averages=_spread(AVERAGES_S, self.averages, sample_rate),
+            averages=averages,
+            past_averages=None if self.past_averages is None else averages[len(averages) - self.past_averages :],
             envelopes=_spread(ENVELOPES_S, self.envelopes, sample_rate),
         )
 

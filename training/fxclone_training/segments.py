@@ -36,7 +36,7 @@ class Segments:
     target: Tensor  # (batch, samples)
     weight: Tensor  # (batch, 1): what the error is multiplied by before it is squared
     slow_x: Tensor  # (batch, slow): averages and envelopes at the end of the lead-in
-    slow_y: Tensor  # (batch, slow)
+    slow_y: Tensor  # (batch, slow_y)
 
     def part(self, start: int, end: int) -> Segments:
         """Some of the passages."""
@@ -62,13 +62,13 @@ class Recording:
         self.x = torch.from_numpy(pair.dry[0].copy()).to(device)
         self.y = torch.from_numpy(pair.wet[0].copy()).to(device)
         # A window knows its whole past after some samples: only what remembers for long has to be led in.
-        self.first = -(-pair.lead_samples // GRID) if config.slow else 0
+        self.first = -(-pair.lead_samples // GRID) if config.slow or config.slow_y else 0
         self.mean_x, self.mean_y = self.x.square().mean(), self.y.square().mean()
         late = np.concatenate([np.zeros(kernels.ENVELOPES_LATE, np.float32), pair.wet[0]])[: pair.samples]
-        averages = len(config.averages)
-        self.slow_x = _grid(pair.dry[0], config).to(device)
-        self.slow_y = _grid(pair.wet[0], config).to(device)
-        self.slow_y[:, averages:] = _grid(late, config).to(device)[:, averages:]
+        averages, rates_y = len(config.averages_y), config.rates_y()
+        self.slow_x = _grid(pair.dry[0], config.rates(), len(config.averages)).to(device)
+        self.slow_y = _grid(pair.wet[0], rates_y, averages).to(device)
+        self.slow_y[:, averages:] = _grid(late, rates_y, averages).to(device)[:, averages:]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -95,15 +95,15 @@ class Recording:
         return torch.randint(first, max(1, places), (count, 1), generator=generator) * GRID
 
 
-def _grid(signal: np.ndarray, config: ArConfig, chunk: int = 1 << 16) -> Tensor:
+def _grid(signal: np.ndarray, rates: kernels.F32, averages: int, chunk: int = 1 << 16) -> Tensor:
     """Slow values before every GRID-th sample, (samples // GRID + 1, slow)."""
-    rates, rows = config.rates(), []
-    state = np.zeros((1, config.slow), np.float32)
-    if config.slow == 0:
+    rows = []
+    state = np.zeros((1, len(rates)), np.float32)
+    if len(rates) == 0:
         return torch.zeros(len(signal) // GRID + 1, 0)
     for start in range(0, len(signal), chunk):
         part = np.ascontiguousarray(signal[None, start : start + chunk], dtype=np.float32)
-        track = kernels.leaky(part, state, rates, len(config.averages))
+        track = kernels.leaky(part, state, rates, averages)
         rows.append(track[0, :-1:GRID])
         state = track[:, -1].copy()
     rows.append(state)
