@@ -209,7 +209,7 @@ class Ar(nn.Module):
         return self._slow_track(heard, before)[:, :-1]
 
     def slow_values_of_past(self, heard: Tensor, before: Tensor) -> Tensor:
-        """Slow values of past outputs, (B, slow_y), after ``heard`` (B, history + T); ``before``: at its lead-in's end."""
+        """Slow values after past outputs (B, history + T): (B, slow_y); ``before`` holds those at the lead-in's end."""
         return self._slow_track(heard, before)[:, -1]
 
     def _slow_track(self, heard: Tensor, before: Tensor) -> Tensor:
