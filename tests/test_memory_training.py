@@ -205,7 +205,7 @@ def test_what_was_kept_from_the_first_moment_can_be_trained():
     session.should_stop = lambda: True
     trained(session, PEDAL["nano"].config(RATE, "tanh"))
     begun_db, start = session.kept[0]
-    again = session_on(pedal, seconds=4, max_steps=20)
+    again = session_on(pedal, seconds=4, max_steps=60)
     trained(again, start.config, start)
     assert again.best_esr_db < begun_db - 8
 

@@ -48,9 +48,10 @@ STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
 FRESH_EVERY_S = 4.0
 """A recording of what follows the level is begun anew so often, from silence: recordings begin in the middle of a song,
 and a model learns to find the level soon. An effect that renders begins from silence anyway."""
-NOISE, FIRST_LOSS = 0.05, 0.01
+NOISE, LEVEL_NOISE, FIRST_LOSS = 0.05, 0.2, 0.01
 """On the past outputs that the model hears while it runs freely, relative to its error: feedback that amplifies this
-costs error before it howls. What the error is before anything is known, relative to the power of the wet sound."""
+costs error before it howls. The second is for models with envelopes, which howl on sound that they do not know. The
+third is what the error is before anything is known, relative to the power of the sound."""
 LAST_RATE = 0.03
 """The steps' length falls from 1 to this, along a cosine."""
 AVERAGED_STEPS = 20
@@ -71,15 +72,12 @@ class Memory:
     width : int
         Hidden units.
     averages, envelopes : int
-        Time constants of each kind.
-    past_averages : int or None
-        Of the slowest averages that many hear past outputs too; None for all.
+        Time constants of each kind: averages of inputs, some of which are of past outputs too (`of_past_outputs`).
     """
 
     width: int
     averages: int
     envelopes: int = 0
-    past_averages: int | None = None
 
     def config(self, sample_rate: int, activation: str) -> ArConfig:
         """The shape at a sample rate."""
@@ -90,7 +88,7 @@ class Memory:
             width=self.width,
             activation=activation,
             averages=averages,
-            past_averages=None if self.past_averages is None else averages[len(averages) - self.past_averages :],
+            past_averages=of_past_outputs(averages),
             envelopes=_spread(ENVELOPES_S, self.envelopes, sample_rate),
         )
 
@@ -142,18 +140,22 @@ def train(
 
 def _run_freely(session: Session, recording: Recording, model: Ar, trust: float) -> None:
     session.stage = "free-running"
-    anywhere = bool(model.config.envelopes) and session.training.lead_samples > 0
+    recorded = session.training.lead_samples > 0
+    anywhere = bool(model.config.envelopes) and recorded
+    relative = recorded and session.recipe.weighs_passages  # made sound has levels that weigh nothing in the end
     streams = Streams(
         recording,
         batch=STREAMS,
         block=min(BLOCK_SAMPLES, session.training.samples),
-        relative_weight=False,
+        relative_weight=relative,
         generator=session.generator,
         sample_rate=session.training.sample_rate,
         stream_s=FRESH_EVERY_S if anywhere else math.inf,
         from_silence=anywhere,
     )
-    power = float(recording.mean_y)
+    of_wet = float(recording.mean_y)
+    power = 1.0 if relative else of_wet  # what a loss is relative to
+    noise = (LEVEL_NOISE if model.config.envelopes else NOISE) * math.sqrt(of_wet)
     newton, average = OnlineNewton(model, power=power, trust=trust), model.copy()
     howled, gone_back_to, feedback = -math.inf, None, 1.0
     session.at_work = average
@@ -163,7 +165,7 @@ def _run_freely(session: Session, recording: Recording, model: Ar, trust: float)
         session.spend()
         began = session.progress if step == 1 else began  # by steps from here on, if the budget is
         rate = cosine(session.spent_since(began), LAST_RATE)
-        sigma = NOISE * math.sqrt(loss if math.isfinite(loss) else FIRST_LOSS * power)
+        sigma = noise * math.sqrt(loss / power if math.isfinite(loss) else FIRST_LOSS)
         done = newton.step(FreeRun(model, streams, stride=STRIDE, sigma=sigma), rate)
         if not math.isfinite(done.before):
             if step - howled > HOWLS_APART:
@@ -190,6 +192,15 @@ def _run_freely(session: Session, recording: Recording, model: Ar, trust: float)
 def _best_so_far(session: Session, like: Ar) -> Ar:
     """The best that was judged of this shape; ``like`` itself if none was any good."""
     return next((kept for _, kept in session.kept if isinstance(kept, Ar) and kept.config == like.config), like)
+
+
+def of_past_outputs(averages: tuple[float, ...]) -> tuple[float, ...]:
+    """Which averages of past outputs are heard: the slower half, and of the faster every second from the third on.
+
+    Those of inputs cost nearly nothing to play, these are what the recursion carries. Taps hear the fastest.
+    """
+    half = len(averages) // 2
+    return tuple(averages[n] for n in range(len(averages)) if n >= half or n in range(2, half - 1, 2))
 
 
 def _spread(span_s: tuple[float, float], count: int, sample_rate: int) -> tuple[float, ...]:
