@@ -126,11 +126,16 @@ def test_a_compressor_by_the_smallest_size():
     assert fresh_db < -18
 
 
-def test_a_compressor_that_turns_down_sooner_than_up():
+@pytest.mark.parametrize("hears_taps", [True, False])
+def test_a_compressor_that_turns_down_sooner_than_up(hears_taps):
+    """With its last outputs, and, as `train` does it for what it takes for dynamics, without: they stay unheard."""
     session = session_on(quick_compressor, seconds=16, max_steps=130)
-    trained(session, DYNAMICS["small"].config(RATE, "tanh"), None)
+    trained(session, replace(DYNAMICS["small"].config(RATE, "tanh"), hears_taps=hears_taps), None)
     assert session.best_esr_db < -22
     assert judged_on_fresh_sound(session, quick_compressor).esr_db < -20
+    model = session.kept[0][1]
+    for weights in (model.w_y[:, : model.config.taps_y], model.skip_y[: model.config.taps_y]):
+        assert bool(weights.any()) == hears_taps
 
 
 def test_what_is_kept_is_the_best_that_was_judged(pedal_session):

@@ -71,6 +71,8 @@ class Ar(nn.Module):
             scale = H**-0.5
             self.w_x, self.w_y, self.b_in = normal(H, m, scale=scale), normal(H, K, scale=scale), normal(H, scale=scale)
             self.out = normal(H, scale=scale)
+        if not config.hears_taps:
+            self.w_y.data[:, : config.taps_y] = 0
         self.hidden = normal(L - 1, H, H, scale=H**-0.5)  # (layer, unit in, unit out)
         self.b_hidden = normal(L - 1, H, scale=H**-0.5)
         self.b_out = nn.Parameter(torch.zeros(1))
@@ -296,7 +298,8 @@ class Ar(nn.Module):
         )
         slow = f", {counts} averages" * bool(c.averages) + f", {len(c.envelopes)} envelopes" * bool(c.envelopes)
         inputs = f"{c.reach} inputs in {c.seen_x} taps and blocks" if c.blocks else f"{c.m} inputs"
-        past = f"{c.past_reach} past outputs in {c.seen_y}" if c.past_blocks else f"{c.taps_y} past outputs"
+        heard = c.taps_y if c.hears_taps else 0
+        past = f"{c.past_reach} past outputs in {c.seen_y}" if c.past_blocks else f"{heard} past outputs"
         return f"{inputs}, {past}{slow}, {c.layers} x {c.width} {c.activation}"
 
     def stored(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -38,6 +38,8 @@ class ArConfig:
         Time constants, in samples, of leaky averages of x and y; and of |x| and |y| while these fall.
     past_averages : tuple of float or None
         Those of averages of y, if they are not those of x.
+    hears_taps : bool
+        If False, past outputs are carried for envelopes and averages alone: the weights of their taps stay zero.
     attack : float
         Envelopes rise in this share of the time in which they fall, but not faster than in `FASTEST_ATTACK` samples. 1
         and less; 1 for leaky averages.
@@ -58,6 +60,7 @@ class ArConfig:
     blocks: tuple[int, ...] = ()
     past_blocks: tuple[int, ...] = ()
     past_averages: tuple[float, ...] | None = None
+    hears_taps: bool = True
 
     def __post_init__(self) -> None:
         for name, constants in (

@@ -13,6 +13,7 @@ from fxclone_training.analysis_choice import Choice, choose
 from fxclone_training.ar import Ar
 from fxclone_training.gauss_newton import MAX_PARAMETERS
 from fxclone_training.grow import grow, model_config, widen
+from fxclone_training.kernels import ENVELOPES_LATE
 from fxclone_training.recipe import OF_A_SHAPE_OF_ITS_OWN, Recipe
 from fxclone_training.session import Session
 
@@ -95,8 +96,13 @@ def _with_long_memory(session: Session, like: Choice) -> str:
     tiers = memory_stages.PEDAL if like.kind.startswith("pedal") else memory_stages.DYNAMICS
     memory = tiers[size]
     memory = replace(memory, width=recipe.width or memory.width)
-    start = None if like.kind == "dynamics" else like.driven  # a filter and a drive say nothing of a gain
-    return memory_stages.train(session, memory.config(rate, activation), start)
+    config = memory.config(rate, activation)
+    if like.kind != "dynamics":
+        return memory_stages.train(session, config, like.driven)
+    # A filter and a drive say nothing of a gain. And taps of past outputs are where a gain that is not known from the
+    # recording howls; filters are made of what is heard of the input.
+    config = replace(config, hears_taps=False, past_outputs=ENVELOPES_LATE)
+    return memory_stages.train(session, config, None)
 
 
 def uses_gauss_newton(recipe: Recipe) -> bool:

@@ -253,7 +253,10 @@ def trained(model: Ar) -> list[Tensor]:
 
 
 def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
-    """All that the model sees, as rows: z (rows, seen_x + seen_y), target (rows,), weight (rows,)."""
+    """All that the model sees, as rows: z (rows, seen_x + seen_y), target (rows,), weight (rows,).
+
+    Taps that it does not hear are zero here, so no step moves their weights.
+    """
     c, history = model.config, model.history_samples
     m, K = c.m, c.taps_y
     parts = [segments.x[:, history - m + 1 :].unfold(1, m, 1).flip(-1)]  # (B, T, m), newest first
@@ -261,7 +264,8 @@ def design(model: Ar, segments: Segments) -> tuple[Tensor, Tensor, Tensor]:
         slow = model.slow_values(segments.x[:, history:], segments.slow_x)
         parts.append(model.further_input(segments.x[:, history - c.reach + 1 :], slow))
     if K:
-        parts.append(segments.y_noisy[:, history - K : -1].unfold(1, K, 1).flip(-1))
+        taps = segments.y_noisy[:, history - K : -1].unfold(1, K, 1).flip(-1)
+        parts.append(taps if c.hears_taps else torch.zeros_like(taps))
     if c.seen_y > K:
         parts.append(model.further_past(segments.y_noisy, segments.slow_y))
     z = torch.cat(parts, -1).flatten(0, 1)
