@@ -45,7 +45,7 @@ EVERYTHING_S = 1200.0
 
 @dataclass(frozen=True)
 class Window:
-    """The plain window, for `memory_stages` in place of its own memories: as many values to carry, the same cost."""
+    """The plain window, for `memory_stages` in place of its own memories: as many values to see."""
 
     width: int = 16
     m: int = 32
@@ -95,6 +95,11 @@ def _single_units() -> None:
     _set(memory_start, "_pairs", memory_start.single_units)
 
 
+def _noise(relative: float) -> None:
+    _set(memory_stages, "NOISE", relative)
+    _set(memory_stages, "LEVEL_NOISE", relative)
+
+
 def _fresh(seconds: float) -> None:
     _set(memory_stages, "FRESH_EVERY_S", seconds)
 
@@ -133,12 +138,18 @@ FORMS = {
 }
 WORTH = {
     "leaky": Form("leaky averages, as they are", LONG),
-    "no-noise": Form("no noise on the free run", LONG, lambda: _set(memory_stages, "NOISE", 0.0)),
+    "no-noise": Form("no noise on the free run", LONG, lambda: _noise(0.0)),
     "no-one-step": Form("no steps one sample ahead", LONG, lambda: _set(memory_stages, "ONE_STEPS", 0)),
     "no-race": Form("no race: random units", LONG, _without_race),
     "single": Form("units one by one, not in pairs", LONG, _single_units),
     "no-trust": Form("no price for what a step moves", LONG, lambda: _set(memory_stages, "TRUST", 0.0)),
     "nothing": Form("none of the start: random units, a plain gain", LONG, _from_nothing),
+    "alike": Form("all samples weigh the same", LONG | {"loss": "mse"}),
+    "all-past": Form(
+        "as many averages of y as of x", LONG, lambda: _set(memory_stages, "of_past_outputs", lambda averages: averages)
+    ),
+    "less-noise": Form("a twentieth of the error as noise", LONG, lambda: _noise(0.05)),
+    "taps": Form("hears its last outputs", LONG, lambda: _set(ar_stages, "without_taps", lambda config: config)),
 }
 BEGUN = {
     "carried": Form("never begun anew from silence", LONG, lambda: _fresh(math.inf)),
@@ -164,7 +175,7 @@ CHEAP = {
 }
 TRIED_ON = (
     dict.fromkeys(WORTH.keys() - FORMS, ("ts9", "la2a"))
-    | dict.fromkeys(["single", "no-trust", *BEGUN, *ATTACKS], ("la2a",))
+    | dict.fromkeys(["single", "no-trust", "less-noise", "taps", *BEGUN, *ATTACKS], ("la2a",))
     | dict.fromkeys(["no-race", *CHEAP], ("ts9",))
 )
 """What does not concern every pair."""

@@ -83,7 +83,7 @@ trained from the true past takes long to find the level. So what follows the lev
   least squares, {_steps()} steps one sample ahead, then second-order steps on the model's own outputs to the end, with
   noise on what it hears of them. 16 units of tanh. Only the numbers that the model sees differ. `--memory window` is
   what fxclone does where a window is enough: it grows one, and ends with gradients.
-- Window: 31 past outputs and 16 units are as many values in the recursion as the leaky averages have, the same cost.
+- Window: 31 past outputs are as many values as the leaky averages of inputs and outputs are, which cost less to play.
   The pyramid of 512 inputs and 16 past outputs costs about as much. The other two say what more would be worth: 256
   past outputs, and the `large` size, whose hundred numbers see 4,096 inputs. Family `recurrent` has the
   size that is nearest in cost.

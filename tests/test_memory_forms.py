@@ -42,10 +42,11 @@ RESULT = memory_forms.Result(
 def settings_as_they_were(monkeypatch):
     """Whatever a form changes is put back."""
     for module, names in (
-        (memory_stages, ("PEDAL", "DYNAMICS", "NOISE", "ONE_STEPS", "TRUST", "started", "fit_last")),
+        (memory_stages, ("PEDAL", "DYNAMICS", "NOISE", "LEVEL_NOISE", "ONE_STEPS", "TRUST", "started", "fit_last")),
+        (memory_stages, ("of_past_outputs",)),
         (memory_start, ("_pairs",)),
         (pyramid_stages, ("SIZES",)),
-        (ar_stages, ("choose",)),
+        (ar_stages, ("choose", "without_taps")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, getattr(module, name))
@@ -69,7 +70,7 @@ def test_what_is_done_is_not_repeated_unless_the_material_changed(tmp_path):
 
 @pytest.mark.parametrize("name", memory_forms.ALL)
 def test_every_form_can_be_set_up(name):
-    """Each setting that a form changes is still there; and the window carries as much as the leaky averages."""
+    """Each setting that a form changes is still there; and the window sees as much as the leaky averages."""
     before = memory_stages.PEDAL["standard"].config(44_100, "tanh")
     memory_forms.ALL[name].change()
     if name == "window":

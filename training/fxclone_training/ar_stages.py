@@ -11,6 +11,7 @@ from fxclone_training import adam, memory_stages, pyramid_stages
 from fxclone_training.analysis import analyse
 from fxclone_training.analysis_choice import Choice, choose
 from fxclone_training.ar import Ar
+from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import MAX_PARAMETERS
 from fxclone_training.grow import grow, model_config, widen
 from fxclone_training.kernels import ENVELOPES_LATE
@@ -99,10 +100,16 @@ def _with_long_memory(session: Session, like: Choice) -> str:
     config = memory.config(rate, activation)
     if like.kind != "dynamics":
         return memory_stages.train(session, config, like.driven)
-    # A filter and a drive say nothing of a gain. And taps of past outputs are where a gain that is not known from the
-    # recording howls; filters are made of what is heard of the input.
-    config = replace(config, hears_taps=False, past_outputs=ENVELOPES_LATE)
-    return memory_stages.train(session, config, None)
+    return memory_stages.train(session, without_taps(config), None)  # a filter and a drive say nothing of a gain
+
+
+def without_taps(config: ArConfig) -> ArConfig:
+    """The shape for what follows the level: past outputs are carried for averages and envelopes, not heard themselves.
+
+    Filters can be made of what is heard of the input. Taps in the loop howl where the gain is one that the recording
+    does not know.
+    """
+    return replace(config, hears_taps=False, past_outputs=ENVELOPES_LATE)
 
 
 def uses_gauss_newton(recipe: Recipe) -> bool:
