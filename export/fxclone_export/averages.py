@@ -45,7 +45,7 @@ def taps_and_averages(
     sums : ndarray [shape=(rows, averages)]
         What it takes of each average; the newest sample is in them.
     rates : ndarray [shape=(averages,)]
-        How far each average moves towards the signal in one sample, 0 to 1.
+        How far each average moves towards the signal in one sample; above 0, below 1.
     bias : ndarray [shape=(rows,)]
     name : str
         Of the states.
