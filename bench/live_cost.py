@@ -26,6 +26,7 @@ from fxclone_export.write import write_clone
 from fxclone_training import memory_stages, recurrent, wavenet
 from fxclone_training.ar import Ar
 from fxclone_training.ar_config import ArConfig
+from fxclone_training.ar_stages import without_taps
 from fxclone_training.family import Model
 from fxclone_training.recurrent import RecurrentConfig
 from fxclone_training.trainer import use_threads
@@ -47,8 +48,9 @@ def _shapes() -> dict[str, Shape]:
     for kind, sizes in (("pedal", memory_stages.PEDAL), ("dynamics", memory_stages.DYNAMICS)):
         for size, memory in sizes.items():
             for activation in ("tanh", "relu"):
-                out[f"ar memory, {kind}, {size}, {activation}"] = memory.config(SAMPLE_RATE, activation)
-        two = replace(sizes["standard"].config(SAMPLE_RATE, "tanh"), layers=2)
+                shape = without_taps(memory.config(SAMPLE_RATE, activation))
+                out[f"ar memory, {kind}, {size}, {activation}"] = shape
+        two = replace(without_taps(sizes["standard"].config(SAMPLE_RATE, "tanh")), layers=2)
         out[f"ar memory, {kind}, 2 x 16 tanh"] = two
     out["ar without memory, 16 tanh"] = ArConfig(1, 0, 1, 16, "tanh")
     for m in (4, 16, 32):

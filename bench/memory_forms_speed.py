@@ -17,6 +17,7 @@ from fxclone.paths import atomic_output
 from fxclone_training import memory_stages, pyramid_stages
 from fxclone_training.ar import Ar
 from fxclone_training.ar_config import ArConfig
+from fxclone_training.ar_stages import without_taps
 from fxclone_training.gauss_newton import FreeRun
 from fxclone_training.online_newton import OnlineNewton
 from fxclone_training.segments import Recording
@@ -32,7 +33,7 @@ def _shapes() -> dict[str, ArConfig]:
     return {
         "leaky averages, 16 tanh": pedal.config(RATE, "tanh"),
         "leaky averages, 16 ReLU": pedal.config(RATE, "relu"),
-        "averages and envelopes, 16 tanh": dynamics.config(RATE, "tanh"),
+        "averages and envelopes, 16 tanh": without_taps(dynamics.config(RATE, "tanh")),
         "window of 32 and 31, 16 tanh": ArConfig(m=32, width=16),
         "pyramid of 512 and 16, 16 tanh": pyramid_stages.SIZES["standard"].config("tanh"),
         "window of 32 and 72, 2 x 32 tanh": ArConfig(m=32, past_outputs=72, layers=2, width=32),

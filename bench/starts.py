@@ -19,6 +19,7 @@ from fxclone.effects import effect
 from fxclone.metrics import esr_db
 from fxclone.pairs import Pair, effect_pair
 from fxclone_training import memory_stages, memory_start
+from fxclone_training.ar_stages import without_taps
 from fxclone_training.recipe import Recipe
 from fxclone_training.session import Finished, Session
 from fxclone_training.trainer import use_threads
@@ -51,7 +52,7 @@ def run(way: str, size: str, steps: int, seed: int, pairs: Sequence[Pair]) -> tu
             stack.enter_context(patch.object(owner, name, value))
         session = Session(recipe, learnt, held, generator)
         try:
-            memory_stages.train(session, memory_stages.DYNAMICS[size].config(RATE, "tanh"), None)
+            memory_stages.train(session, without_taps(memory_stages.DYNAMICS[size].config(RATE, "tanh")), None)
         except Finished:
             session.last_look()
     return session.best_esr_db, esr_db(other.wet, session.kept[0][1].run_freely(other.dry))

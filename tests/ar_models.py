@@ -35,13 +35,16 @@ def random_model(seed=0, feedback=0.6, **shape) -> Ar:
                 scale = weights.shape[-1] ** -0.5 if weights.dim() > 1 else 0.3
                 weights.copy_(scale * torch.randn(weights.shape, generator=generator))
         if config.seen_y:
+            unheard = 0 if config.hears_taps else config.taps_y
             if config.skip:
                 model.skip_y.copy_(torch.randn(config.seen_y, generator=generator))
+                model.skip_y[:unheard] = 0
                 model.skip_y.mul_(0.5 * feedback / model.skip_y.abs().sum())
             reach = STEEPEST[config.activation] * model.out.abs()
             for weights in reversed(model.hidden):
                 reach = STEEPEST[config.activation] * (weights.abs() @ reach)
             model.w_y.copy_(torch.randn(model.w_y.shape, generator=generator))
+            model.w_y[:, :unheard] = 0
             model.w_y.mul_(0.5 * feedback / (reach @ model.w_y.abs()).sum())
     return model
 

@@ -1,5 +1,6 @@
 """The ``ar`` model in torch: streams like a processor, sees what it should, and is never a sample ahead."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,7 @@ SHAPES = [
     {"m": 4, "past_outputs": 1, "layers": 2, "width": 6, "averages": (3.0, 50.0)},
     {"m": 3, "past_outputs": 2, "width": 6, "averages": (3.0, 9.0, 50.0), "past_averages": (40.0,)},
     {"m": 3, "past_outputs": 3, "width": 6, "averages": (), "past_averages": (40.0, 900.0), "envelopes": (30.0,)},
+    {"m": 3, "past_outputs": 2, "width": 6, "averages": (9.0,), "envelopes": (30.0,), "hears_taps": False},
 ]
 
 
@@ -115,6 +117,18 @@ def test_state_carried_over_blocks_equals_the_whole(rng, sizes, slow):
     torch.testing.assert_close(state.slow_y, end.slow_y, rtol=0, atol=2e-6)
     assert state.slow_y.shape == (2, model.config.slow)
     assert bool(state.slow_y.all()) or not slow
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
+def test_what_is_stored_is_restored(rng, shape):
+    """Through JSON, as a run's folder keeps the shape."""
+    model = random_model(5, **shape)
+    stored, weights = model.stored()
+    again = Ar.restored(json.loads(json.dumps(stored)), weights)
+    assert again.config == model.config
+    assert again.describe() == model.describe()
+    sound = noise(rng, 1, 300).numpy()
+    np.testing.assert_array_equal(again.run_freely(sound), model.run_freely(sound))
 
 
 def test_fresh_state_is_silence_of_the_right_size():

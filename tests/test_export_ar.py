@@ -66,6 +66,11 @@ SHAPES = {
         | {"past_averages": (50.0,), "envelopes": (30.0,)},
         "RNN",
     ),
+    "fold, taps that are not heard": (
+        {"m": 3, "past_outputs": 2, "width": 8, "activation": "relu", "averages": (3.0, 70.0), "envelopes": (30.0,)}
+        | {"hears_taps": False},
+        "RNN",
+    ),
     "fold, tanh, averages of outputs alone": (
         {"m": 3, "past_outputs": 2, "width": 8, "averages": (), "past_averages": (3.0, 70.0)},
         "LSTM",

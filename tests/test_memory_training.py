@@ -17,6 +17,7 @@ from fxclone_export.battery import check_stream, require
 from fxclone_export.verify import fresh_streams
 from fxclone_training import memory_stages
 from fxclone_training.ar import Ar
+from fxclone_training.ar_stages import without_taps
 from fxclone_training.finish import finish
 from fxclone_training.memory_stages import DYNAMICS, PEDAL
 from fxclone_training.recipe import Recipe
@@ -130,7 +131,8 @@ def test_a_compressor_by_the_smallest_size():
 def test_a_compressor_that_turns_down_sooner_than_up(hears_taps):
     """With its last outputs, and, as `train` does it for what it takes for dynamics, without: they stay unheard."""
     session = session_on(quick_compressor, seconds=16, max_steps=130)
-    trained(session, replace(DYNAMICS["small"].config(RATE, "tanh"), hears_taps=hears_taps), None)
+    config = DYNAMICS["small"].config(RATE, "tanh")
+    trained(session, config if hears_taps else without_taps(config), None)
     assert session.best_esr_db < -22
     assert judged_on_fresh_sound(session, quick_compressor).esr_db < -20
     model = session.kept[0][1]

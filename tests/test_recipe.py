@@ -8,8 +8,10 @@ from ar_models import noise, random_model
 from fxclone.pairs import Pair
 from fxclone_training.ar import Ar
 from fxclone_training.ar_config import ArConfig
+from fxclone_training.ar_stages import sized
 from fxclone_training.gauss_newton import FreeRun, GaussNewton
 from fxclone_training.grow import linear_start, widen, window_sizes
+from fxclone_training.recipe import Recipe
 from fxclone_training.segments import GRID, Recording, SegmentSource
 from fxclone_training.streams import Streams
 
@@ -43,6 +45,16 @@ def test_widening_keeps_the_function(rng, layers, activation, before, after):
 
 
 SLOW = {"averages": (5.0, 700.0), "envelopes": (30.0,), "attack": 0.2}
+
+
+@pytest.mark.parametrize(
+    "memory", [{"averages": (9.0, 90.0)}, {"past_averages": (9.0,)}, {"blocks": (2, 4), "past_blocks": (2,)}], ids=str
+)
+def test_a_model_of_another_memory_stays_as_it_is(memory):
+    """Asked for 32 inputs, after training that ended with more than taps: nothing of it can be thrown away."""
+    model = random_model(1, m=3, past_outputs=3, width=4, **memory)
+    assert sized(model, Recipe(m=32), 48_000) is model
+    assert sized(random_model(1, m=3, width=4), Recipe(m=32), 48_000).config.m == 32
 
 
 @pytest.mark.parametrize(("layers", "activation"), [(1, "relu"), (1, "tanh"), (2, "gelu")])

@@ -101,9 +101,11 @@ def _in_frames(graph: StreamingGraph, signal: str, taps: F64, sums: F64, rates: 
         then = np.zeros((units, units))
         heard = np.concatenate([before, frame])[: m - 1 + FRAME - p]  # of these samples, oldest first
         then[newest, heard[len(heard) - m + 1 :]] = 1
-        then[averages, averages] = keep ** (FRAME - p)
-        then[np.ix_(averages, frame[: FRAME - p])] = response[FRAME - p - 1 :: -1].T
+        back = (keep ** (FRAME - p) / kept).astype(np.float32).astype(np.float64)
+        gain = (1 - back * kept) / (1 - keep ** (FRAME - p))  # as `share`
+        then[np.ix_(averages, frame[: FRAME - p])] = (gain * response[FRAME - p - 1 :: -1]).T
         then[averages] = (then[averages] - R[np.ix_(averages, frame)] @ then[frame]) / kept[:, None]
+        then[averages, averages] = back
         earlier[p] = then.T
 
     def begun_earlier() -> list[str]:

@@ -293,10 +293,9 @@ class Ar(nn.Module):
     def describe(self) -> str:
         """Its shape in a few words."""
         c = self.config
-        counts = (
-            f"{len(c.averages)}" if len(c.averages) == len(c.averages_y) else f"{len(c.averages)} + {len(c.averages_y)}"
-        )
-        slow = f", {counts} averages" * bool(c.averages) + f", {len(c.envelopes)} envelopes" * bool(c.envelopes)
+        of_x, of_y = len(c.averages), len(c.averages_y)
+        slow = f", {of_x} averages" if of_x == of_y else f", {of_x} + {of_y} averages"
+        slow = slow * bool(of_x or of_y) + f", {len(c.envelopes)} envelopes" * bool(c.envelopes)
         inputs = f"{c.reach} inputs in {c.seen_x} taps and blocks" if c.blocks else f"{c.m} inputs"
         heard = c.taps_y if c.hears_taps else 0
         past = f"{c.past_reach} past outputs in {c.seen_y}" if c.past_blocks else f"{heard} past outputs"

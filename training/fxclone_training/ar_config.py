@@ -70,6 +70,8 @@ class ArConfig:
                 raise UsageError(f"ar model: {name} are {constants}; expected at most 64 of 1 to 1e7 samples")
         if (self.slow or self.slow_y) and self.taps_y == 0:
             raise UsageError("ar model: averages and envelopes need at least one past output")
+        if not self.hears_taps and not self.slow_y:
+            raise UsageError("ar model: hears_taps is false, and it hears no averages or envelopes of y; expected some")
         if self.envelopes and self.taps_y < kernels.ENVELOPES_LATE:
             raise UsageError(f"ar model: envelopes need at least {kernels.ENVELOPES_LATE} past outputs")
         if not 0 < self.attack <= 1:

@@ -13,7 +13,7 @@ from fxclone_training.analysis_choice import Choice, choose
 from fxclone_training.ar import Ar
 from fxclone_training.ar_config import ArConfig
 from fxclone_training.gauss_newton import MAX_PARAMETERS
-from fxclone_training.grow import grow, model_config, widen
+from fxclone_training.grow import grow, has_memory, model_config, same_memory, widen
 from fxclone_training.kernels import ENVELOPES_LATE
 from fxclone_training.recipe import OF_A_SHAPE_OF_ITS_OWN, Recipe
 from fxclone_training.session import Session
@@ -87,7 +87,7 @@ def _wants_long_memory(recipe: Recipe) -> bool:
 def _with_long_memory(session: Session, like: Choice) -> str:
     recipe, rate = session.recipe, session.training.sample_rate
     if recipe.loss not in ("esr", "mse"):
-        session.tell("the loss is for what gradients train; this model is trained on plain squared error")
+        session.tell("the loss is for what gradients train; this model is trained on squared error")
     size = like.size if recipe.size == "auto" else recipe.size
     activation = "tanh" if recipe.activation == "auto" else recipe.activation
     if recipe.memory == "pyramid":
@@ -107,9 +107,9 @@ def without_taps(config: ArConfig) -> ArConfig:
     """The shape for what follows the level: past outputs are carried for averages and envelopes, not heard themselves.
 
     Filters can be made of what is heard of the input. Taps in the loop howl where the gain is one that the recording
-    does not know.
+    does not know. A window without envelopes has nothing else, and keeps them.
     """
-    return replace(config, hears_taps=False, past_outputs=ENVELOPES_LATE)
+    return config if not config.envelopes else replace(config, hears_taps=False, past_outputs=ENVELOPES_LATE)
 
 
 def uses_gauss_newton(recipe: Recipe) -> bool:
@@ -121,7 +121,8 @@ def uses_gauss_newton(recipe: Recipe) -> bool:
 
 
 def sized(model: Ar, recipe: Recipe, sample_rate: int) -> Ar:
-    """The best model, widened to the size asked for if a smaller one was as good."""
+    """The best model, widened to the size asked for if a smaller one was as good; one of another memory as it is."""
     if recipe.m is None or model.config.m >= recipe.m:
         return model
-    return widen(model, replace(model_config(recipe, recipe.m, sample_rate), activation=model.config.activation))
+    wide = replace(model_config(recipe, recipe.m, sample_rate), activation=model.config.activation)
+    return widen(model, wide) if same_memory(model.config, wide) or not has_memory(model.config) else model

@@ -134,15 +134,22 @@ def window_sizes(m: int | None) -> list[int]:
     return [size for size in (1, 4, 16) if size * 2 <= m] + [m]
 
 
+def has_memory(config: ArConfig) -> bool:
+    """Whether it sees more than taps."""
+    return bool(config.slow or config.slow_y or config.blocks or config.past_blocks)
+
+
+def same_memory(one: ArConfig, other: ArConfig) -> bool:
+    """Whether both see the same beside taps."""
+    names = ("averages", "averages_y", "envelopes", "attack", "blocks", "past_blocks")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
 def widen(model: Ar, config: ArConfig) -> Ar:
     """The same function with a larger window, or with slow values that it had not: new weights are zero."""
     wide = Ar(config)
     state, before = model.state_dict(), model.config
-    same = (before.averages, before.averages_y, before.envelopes) == (
-        config.averages,
-        config.averages_y,
-        config.envelopes,
-    )
+    same = same_memory(before, config)
     taps = {"w_x": (before.m, config.m), "skip_x": (before.m, config.m)}
     taps |= {"w_y": (before.taps_y, config.taps_y), "skip_y": (before.taps_y, config.taps_y)}
     for name, value in wide.state_dict().items():

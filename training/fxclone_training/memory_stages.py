@@ -197,7 +197,7 @@ def _best_so_far(session: Session, like: Ar) -> Ar:
 def of_past_outputs(averages: tuple[float, ...]) -> tuple[float, ...]:
     """Which averages of past outputs are heard: the slower half, and of the faster every second from the third on.
 
-    Those of inputs cost nearly nothing to play, these are what the recursion carries. Taps hear the fastest.
+    Those of inputs cost nearly nothing to play, these are what the recursion carries.
     """
     half = len(averages) // 2
     return tuple(averages[n] for n in range(len(averages)) if n >= half or n in range(2, half - 1, 2))
