@@ -53,8 +53,8 @@ SLOW = {"averages": (5.0, 700.0), "envelopes": (30.0,), "attack": 0.2}
 def test_a_model_of_another_memory_stays_as_it_is(memory):
     """Asked for 32 inputs, after training that ended with more than taps: nothing of it can be thrown away."""
     model = random_model(1, m=3, past_outputs=3, width=4, **memory)
-    assert sized(model, Recipe(m=32), 48_000) is model
-    assert sized(random_model(1, m=3, width=4), Recipe(m=32), 48_000).config.m == 32
+    assert sized(model, Recipe(m=32, width=4), 48_000) is model
+    assert sized(random_model(1, m=3, width=4), Recipe(m=32, width=4), 48_000).config.m == 32
 
 
 @pytest.mark.parametrize(("layers", "activation"), [(1, "relu"), (1, "tanh"), (2, "gelu")])
