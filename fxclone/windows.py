@@ -2,7 +2,7 @@
 
 Of several takes some are held back whole, as long as that costs no more than a quarter of the sound; otherwise the end
 of the longest is, after a gap; or, where that is played far softer than the rest, the stretch whose levels are most
-like the whole's: the soft end of a song says nothing of a compressor. Takes of the same dry file are one performance:
+like the whole's: the soft end of a song says nothing of a compressor. Takes of the same dry sound are one performance:
 they are held back together, or else a clone would be judged by sound that it was trained on.
 """
 
@@ -127,11 +127,10 @@ def plan_windows(
 
 
 def _performances(takes: Sequence[Take]) -> list[list[Take]]:
-    """Takes by their dry file; of byte-identical takes only the first."""
+    """Takes by their dry sound; of takes whose wet files are byte-identical only the first."""
     groups: dict[str, dict[str, Take]] = {}
     for take in takes:
-        dry, wet = take.digests
-        groups.setdefault(dry, {}).setdefault(wet, take)
+        groups.setdefault(take.dry_performance, {}).setdefault(take.digests[1], take)
     return [list(group.values()) for group in groups.values()]
 
 

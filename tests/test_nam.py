@@ -41,7 +41,8 @@ def test_it_sounds_as_in_the_player_of_the_format(shared_data, name: str) -> Non
     assert rate == RATE
     wet = effect(f"nam:{folder / name}.nam").render(dry, rate)
     assert error_db(wet, golden) < -110.0
-    assert np.abs(wet - golden)[:, :64].max() < 1e-6  # from the first sample on
+    # From the first sample on. Amps turn rounding up like all else, by 59 dB: processors differ by some 1e-6 there.
+    assert np.abs(wet - golden)[:, :64].max() < 1e-5
 
 
 @pytest.mark.parametrize(
