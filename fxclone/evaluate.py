@@ -20,6 +20,7 @@ from fxclone.audio import Audio, fit_channels, gain_to_db, peak, rms
 from fxclone.errors import UsageError
 from fxclone.files import find_sounds, read_sound
 from fxclone.metrics import Comparison, compare, esr
+from fxclone.metrics_align import lag_samples
 from fxclone.processor import Processor
 
 BLOCK_SAMPLES = 16_384
@@ -37,6 +38,8 @@ VERDICTS = (
 
 IN_STEP_SAMPLES = 0.05
 """A recording whose lag is smaller is not moved."""
+DOUBTFUL_SAMPLES = 0.5
+"""Where alignment and correlation differ by more, the one that leaves less error is right."""
 SILENT_REFERENCE_RMS = 1e-6
 """A reference below this level, -120 dBFS, counts as silent."""
 SILENT_CLONE_DBFS = -90.0
@@ -275,16 +278,25 @@ def evaluate_files(
     y, estimate = _as_many_channels(y, estimate, dry.name, notes)
     found = align_pair(estimate, y, sample_rate) if np.isfinite(estimate).all() else None
     sounds = x[:, :length], y[:, :length], estimate[:, :length]
-    if found is not None and math.isfinite(found.lag_samples) and abs(found.lag_samples) >= IN_STEP_SAMPLES:
-        moved = apply_alignment(np.concatenate([estimate, x]), y, sample_rate, found, margin_samples=0.0)
-        both = moved.dry[: estimate.shape[0]], moved.dry[estimate.shape[0] :]
-        if esr(moved.wet, both[0]) < esr(sounds[1], sounds[2]):
-            sounds = both[1], moved.wet, both[0]
-            notes.append(_lag_in_words(wet.name, found.lag_samples, removed))
+    lag = found.lag_samples if found is not None and math.isfinite(found.lag_samples) else None
+    moved_by: float | None = None
+    if found is not None and lag is not None:
+        # An alignment allows for any effect between the two, and may doubt a sample; a clone is where it is most alike.
+        alike = -lag_samples(sounds[1], sounds[2])
+        for offered in (lag, alike) if abs(alike - lag) > DOUBTFUL_SAMPLES else (lag,):
+            if abs(offered) < IN_STEP_SAMPLES:
+                continue
+            there = replace(found, lag_samples=offered)
+            moved = apply_alignment(np.concatenate([estimate, x]), y, sample_rate, there, margin_samples=0.0)
+            both = moved.dry[: estimate.shape[0]], moved.dry[estimate.shape[0] :]
+            if esr(moved.wet, both[0]) < esr(sounds[1], sounds[2]):
+                sounds, moved_by = (both[1], moved.wet, both[0]), offered
+    if moved_by is not None:
+        lag = moved_by
+        notes.append(_lag_in_words(wet.name, moved_by, removed))
     x, y, estimate = sounds
     if rms(y) < SILENT_REFERENCE_RMS:
         notes.append(f"{dry.name}: the reference is silent (below -120 dBFS), so the figures say little")
-    lag = found.lag_samples if found is not None and math.isfinite(found.lag_samples) else None
     comparison = _compare(y, estimate, sample_rate, x)
     return Evaluation(dry.name, x, y, estimate, comparison, 0, tuple(notes), lag, removed)
 

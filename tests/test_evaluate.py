@@ -1,6 +1,7 @@
 """Evaluation: free-running, over whole files, with figures that hide nothing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from processors import Delay, Gain, OnePole
 
 import fxclone.clone
 from fxclone import cli
+from fxclone.alignment import align_pair
 from fxclone.commands import evaluate as command
 from fxclone.errors import FxcloneError, UsageError
 from fxclone.evaluate import evaluate_effect, evaluate_files, evaluate_pair, total_of, verdict
@@ -152,6 +154,22 @@ def test_the_lag_of_a_recording_is_measured_again_and_no_error(low, tmp_path):
     assert as_it_lies.comparison.esr > 1
     assert as_it_lies.wet_lag_samples is None
     assert as_it_lies.comparison.lag_samples == pytest.approx(-706.3, abs=0.05)
+
+
+def test_where_the_lag_is_doubtful_the_clone_is_where_it_is_most_alike(low, tmp_path, monkeypatch):
+    """An alignment that doubts a sample may be off by one: on a recorded LA-2A that made -28 dB of a clone -15 dB."""
+
+    def doubtful(one, other, rate):
+        found = align_pair(one, other, rate)
+        return replace(found, lag_samples=found.lag_samples - 1, confidence=0.002)
+
+    monkeypatch.setattr("fxclone.evaluate.align_pair", doubtful)
+    x = write_sound(tmp_path / "x.wav", low, RATE, subtype="float")
+    y = write_sound(tmp_path / "y.wav", -0.5 * delayed(low, 7.3), RATE, subtype="float")
+    result = evaluate_files(Gain(-0.5), RATE, x, y)
+    assert result.wet_lag_samples == pytest.approx(7.3, abs=0.05)
+    assert result.comparison.esr_db < -40
+    assert any("y.wav is 7.3 samples late" in note for note in result.notes)
 
 
 def test_a_recording_in_step_is_not_touched(dry, tmp_path):
