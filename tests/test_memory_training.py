@@ -206,6 +206,21 @@ def test_nothing_is_lost_whenever_it_is_stopped(steps, start):
     assert np.isfinite(out).all()
 
 
+def test_a_recording_of_what_follows_the_level_is_heard_so_often_and_no_more(monkeypatch):
+    """However much time there is: more would be learnt by heart. What renders has no end but the budget's."""
+    monkeypatch.setattr(memory_stages, "PASSES", 2)
+    config = without_taps(DYNAMICS["nano"].config(RATE, "tanh"))
+    session = session_on(compressor, seconds=8, max_steps=1000)
+    recorded = replace(session.training, lead_samples=RATE)
+    session.training = recorded
+    assert memory_stages.train(session, config, None).startswith("2 passes over the recording")
+    passes = math.ceil(2 * recorded.samples / (memory_stages.STREAMS * memory_stages.BLOCK_SAMPLES))
+    assert session.steps == memory_stages.ONE_STEPS + passes
+    assert session.best_esr_db < session.log[0].esr_db
+    session = session_on(compressor, seconds=8, max_steps=20)
+    assert trained(session, config, None) == "20 steps are done"
+
+
 def test_what_was_kept_from_the_first_moment_can_be_trained():
     """The plain gain has units that hear something, only nobody listens to them yet."""
     session = session_on(pedal, seconds=4)

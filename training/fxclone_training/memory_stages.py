@@ -48,6 +48,9 @@ STREAMS, BLOCK_SAMPLES, STRIDE = 16, 4_096, 8
 FRESH_EVERY_S = 4.0
 """A recording of what follows the level is begun anew so often, from silence: recordings begin in the middle of a song,
 and a model learns to find the level soon. An effect that renders begins from silence anyway."""
+PASSES = 12
+"""So often a recording of what follows the level is heard at most. Trained without one of four clips, a model of an
+LA-2A was as good on it after 9 and 12 passes as after 50: what more brings is learnt by heart."""
 NOISE, LEVEL_NOISE, FIRST_LOSS = 0.05, 0.2, 0.01
 """On the past outputs that the model hears while it runs freely, relative to its error: feedback that amplifies this
 costs error before it howls. The second is for models with envelopes, which howl on sound that they do not know. The
@@ -134,11 +137,10 @@ def train(
             session.spend()
             steps.step(OneStep(model, source, SIGMA))
         session.judge(model, loss_db=math.nan, sigma=SIGMA)
-    _run_freely(session, recording, model, trust)
-    return "nothing improves any more"
+    return _run_freely(session, recording, model, trust)
 
 
-def _run_freely(session: Session, recording: Recording, model: Ar, trust: float) -> None:
+def _run_freely(session: Session, recording: Recording, model: Ar, trust: float) -> str:
     session.stage = "free-running"
     recorded = session.training.lead_samples > 0
     anywhere = bool(model.config.envelopes) and recorded
@@ -161,10 +163,13 @@ def _run_freely(session: Session, recording: Recording, model: Ar, trust: float)
     session.at_work = average
     began, looked, look_s, loss = 0.0, session.seconds, 0.0, math.nan
     by_steps = session.recipe.max_steps is not None
-    for step in range(1, 1_000_000):
+    most = 1_000_000
+    if recorded and not model.config.hears_taps:  # dynamics
+        most = math.ceil(PASSES * session.training.samples / (streams.batch * streams.block))
+    for step in range(1, most + 1):
         session.spend()
         began = session.progress if step == 1 else began  # by steps from here on, if the budget is
-        rate = cosine(session.spent_since(began), LAST_RATE)
+        rate = cosine(max(session.spent_since(began), step / most), LAST_RATE)
         sigma = noise * math.sqrt(loss / power if math.isfinite(loss) else FIRST_LOSS)
         done = newton.step(FreeRun(model, streams, stride=STRIDE, sigma=sigma), rate)
         if not math.isfinite(done.before):
@@ -187,6 +192,8 @@ def _run_freely(session: Session, recording: Recording, model: Ar, trust: float)
             session.judge(average, loss_db=loss_db, sigma=0.0)
             session.judge(model, loss_db=loss_db, sigma=0.0)
             look_s = session.seconds - looked
+    session.last_look()
+    return f"{PASSES} passes over the recording are done; more would be learnt by heart"
 
 
 def _best_so_far(session: Session, like: Ar) -> Ar:
