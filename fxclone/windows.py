@@ -128,6 +128,8 @@ def plan_windows(
 
 def _performances(takes: Sequence[Take]) -> list[list[Take]]:
     """Takes by their dry sound; of takes whose wet files are byte-identical only the first."""
+    if len(takes) == 1:  # no need to read it all
+        return [list(takes)]
     groups: dict[str, dict[str, Take]] = {}
     for take in takes:
         groups.setdefault(take.dry_performance, {}).setdefault(take.digests[1], take)

@@ -44,7 +44,7 @@ def train(session: Session, start: Ar | None, device: torch.device, like: Choice
     if start is not None:
         session.stage = "resumed"
         session.judge(start, loss_db=float("nan"), sigma=0.0)
-        if (start.config.slow or start.config.blocks) and start.config.layers == 1:
+        if has_memory(start.config) and start.config.layers == 1:
             return memory_stages.train(session, start.config, start)
     elif _wants_long_memory(recipe):
         like = like or choose(analyse(session.training, time=False, enough=session.measured_enough))
